@@ -1,0 +1,49 @@
+"""Chunk references as columnar values: tables, and everything done to whole tables.
+
+Pure numpy. This layer knows nothing of files, storage, clocks or Zarr; it uses only
+`icechunk.errors`.
+"""
+
+from icechunk.chunks.columns import ChunkColumns
+from icechunk.chunks.combine import (
+    concat_many,
+    difference,
+    in_grid,
+    intersect_coords,
+    overlap,
+    overlay,
+    select_region,
+    shift,
+    without_deleted,
+)
+from icechunk.chunks.coords import Box, is_sorted_unique, sort_last_wins, sorted_unique
+from icechunk.chunks.kinds import ChunkKind, ChunkRef
+from icechunk.chunks.ragged import RaggedBytes
+from icechunk.chunks.split import assign, cell_around, cell_extents, partition, split_ranges
+from icechunk.chunks.table import ChunkTable
+
+__all__ = [
+    "Box",
+    "ChunkColumns",
+    "ChunkKind",
+    "ChunkRef",
+    "ChunkTable",
+    "RaggedBytes",
+    "assign",
+    "cell_around",
+    "cell_extents",
+    "concat_many",
+    "difference",
+    "in_grid",
+    "intersect_coords",
+    "is_sorted_unique",
+    "overlap",
+    "overlay",
+    "partition",
+    "select_region",
+    "shift",
+    "sort_last_wins",
+    "sorted_unique",
+    "split_ranges",
+    "without_deleted",
+]
