@@ -1,0 +1,200 @@
+"""The 39-byte header and zstd frame around every metadata file.
+
+::
+
+    offset  size
+         0    12  magic, UTF-8 of "ICE<ice cube>CHUNK"
+        12    24  name of the writing program, padded with spaces; informational only
+        36     1  spec version of this file, 1 or 2
+        37     1  file kind
+        38     1  compression: 0 none (never written), 1 zstd
+        39     …  payload, as exactly one zstd frame
+
+Decompression is bounded, see `payload_limit`: a crafted file of some kilobytes must not take the
+memory of the process. Icechunk spec, "File header".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import zstandard
+
+from icechunk._version import __version__
+from icechunk.errors import ErrorKind, FormatError
+
+__all__ = [
+    "HEADER_SIZE",
+    "MAX_PAYLOAD_BYTES",
+    "Envelope",
+    "FileKind",
+    "payload_limit",
+    "unwrap",
+    "wrap",
+]
+
+MAGIC = b"ICE\xf0\x9f\xa7\x8aCHUNK"
+HEADER_SIZE = 39
+SPEC_VERSIONS = (1, 2)
+
+_NAME = slice(12, 36)
+_SPEC_VERSION = 36
+_FILE_KIND = 37
+_COMPRESSION = 38
+_UNCOMPRESSED = 0
+_ZSTD = 1
+
+#: Flatbuffer offsets are 32 bit, of which implementations use 31.
+MAX_PAYLOAD_BYTES = 2**31 - 1
+#: What any file may expand to, however small: no machine that runs us is harmed by it.
+FREE_PAYLOAD_BYTES = 64 * 2**20
+#: Beyond that, output is bounded by the input. Real manifests compress 3 to 200 times; zstd itself
+#: can reach 32,000 times, which only a crafted file does.
+MAX_RATIO = 1000
+#: The window of zstd's highest level; a frame that asks its decoder for more is refused.
+MAX_WINDOW_BYTES = 2**27
+
+# One zstd block takes 4 bytes or more and gives up to 128 KiB, so a piece of this size
+# grows to 16 MiB at most before the limit is looked at again.
+_PIECE_BYTES = 512
+
+
+class FileKind(IntEnum):
+    """The file type byte of the header."""
+
+    SNAPSHOT = 1
+    MANIFEST = 2
+    ATTRIBUTES = 3
+    TRANSACTION_LOG = 4
+    CHUNK = 5
+    REPO_INFO = 6
+
+    @property
+    def label(self) -> str:
+        """The kind in words, for messages."""
+        return self.name.lower().replace("_", " ")
+
+
+_KNOWN_KINDS = frozenset(FileKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a file's header said, and its payload."""
+
+    payload: bytes
+    """The decompressed flatbuffer."""
+    spec_version: int
+    """Spec version of this one file; files of both versions share a repository."""
+    written_by: str
+    """Name of the program that wrote the file."""
+
+
+def wrap(
+    kind: FileKind, payload: bytes | bytearray, *, level: int = 3, spec_version: int = 2
+) -> bytes:
+    """Put a payload behind a header, compressed as one zstd frame that states its content size.
+
+    Raises
+    ------
+    FormatError
+        Of kind ``serialization`` when the payload exceeds what flatbuffers can address.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise FormatError(
+            f"cannot write a {kind.label} of {len(payload)} bytes: the format allows "
+            f"{MAX_PAYLOAD_BYTES}; split it into smaller files",
+            ErrorKind.SERIALIZATION,
+        )
+    written_by = f"icpy-{__version__}".encode()[:24].ljust(24)
+    header = MAGIC + written_by + bytes((spec_version, kind, _ZSTD))
+    return header + zstandard.ZstdCompressor(level=level).compress(payload)
+
+
+def unwrap(data: bytes, kind: FileKind, key: str) -> Envelope:
+    """Check the header of a file that should be of `kind`, and decompress its payload.
+
+    `key` is where the file was found; messages name it.
+
+    Raises
+    ------
+    FormatError
+        Of kind ``invalid-file-format`` for a wrong header, ``unsupported-spec-version`` for a file
+        of a later spec, ``deserialization`` for a payload that does not decompress within bounds.
+    """
+    if len(data) < HEADER_SIZE or not data.startswith(MAGIC):
+        raise _invalid(key, f"{kind.label} file expected, but this is no Icechunk file")
+    spec_version, found, compression = data[_SPEC_VERSION], data[_FILE_KIND], data[_COMPRESSION]
+    if spec_version not in SPEC_VERSIONS:
+        raise FormatError(
+            f"{key}: written for spec version {spec_version}, while this library reads versions "
+            "1 and 2; upgrade the library to read it",
+            ErrorKind.UNSUPPORTED_SPEC_VERSION,
+        )
+    if found != kind:
+        label = FileKind(found).label if found in _KNOWN_KINDS else f"unknown ({found})"
+        raise _invalid(key, f"expected file type {kind.label}, found {label}")
+    if compression == _ZSTD:
+        payload = _decompress(data[HEADER_SIZE:], key)
+    elif compression == _UNCOMPRESSED:
+        payload = data[HEADER_SIZE:]
+    else:
+        raise _invalid(key, f"unknown compression algorithm {compression}")
+    written_by = data[_NAME].decode("utf-8", "replace").rstrip(" \0")
+    return Envelope(payload, spec_version, written_by)
+
+
+def payload_limit(compressed_bytes: int) -> int:
+    """Largest payload accepted from a frame of this many bytes."""
+    return min(MAX_PAYLOAD_BYTES, max(FREE_PAYLOAD_BYTES, MAX_RATIO * compressed_bytes))
+
+
+def _decompress(frame: bytes, key: str) -> bytes:
+    """Decompress exactly one zstd frame, within `payload_limit`."""
+    limit = payload_limit(len(frame))
+    try:
+        parameters = zstandard.get_frame_parameters(frame)
+        declared = parameters.content_size
+        # For a declared size of zero the one-shot call does not even look at the frame.
+        if declared in (zstandard.CONTENTSIZE_UNKNOWN, 0):
+            return _decompress_pieces(frame, limit, key)
+        if declared > limit:
+            raise _too_large(key, limit)
+        # The native one-shot path: allocates the declared size once and fails if it is a lie.
+        return zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise FormatError(
+            f"{key}: the zstd frame is damaged ({error})", ErrorKind.DESERIALIZATION
+        ) from error
+
+
+def _decompress_pieces(frame: bytes, limit: int, key: str) -> bytes:
+    """Decompress a frame that does not state its size, as all writers before 2.3 make them."""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj()
+    pieces = []
+    total = 0
+    start = 0
+    while not decompressor.eof and start < len(frame):
+        piece = decompressor.decompress(frame[start : start + _PIECE_BYTES])
+        start += _PIECE_BYTES
+        total += len(piece)
+        if total > limit:
+            raise _too_large(key, limit)
+        pieces.append(piece)
+    if not decompressor.eof:
+        raise FormatError(f"{key}: the zstd frame is cut short", ErrorKind.DESERIALIZATION)
+    if decompressor.unused_data or start < len(frame):
+        raise FormatError(f"{key}: bytes follow the zstd frame", ErrorKind.DESERIALIZATION)
+    return b"".join(pieces)
+
+
+def _invalid(key: str, reason: str) -> FormatError:
+    return FormatError(f"{key}: {reason}", ErrorKind.INVALID_FILE_FORMAT)
+
+
+def _too_large(key: str, limit: int) -> FormatError:
+    return FormatError(
+        f"{key}: the payload would exceed {limit} bytes, far more than a file of this size holds",
+        ErrorKind.DESERIALIZATION,
+    )

@@ -1,0 +1,111 @@
+"""Object ids and their text form.
+
+Snapshots, manifests, chunks and transaction logs are named by 12 random bytes, nodes by 8.
+Inside the engine an id is plain `bytes` (or a row of a ``(n, size)`` uint8 column); Crockford
+base32 text appears only in object keys and at the public edge. Where randomness comes from is
+not decided here. Icechunk spec, "Object ids".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "INITIAL_SNAPSHOT_ID",
+    "NODE_ID_SIZE",
+    "OBJECT_ID_SIZE",
+    "decode_id",
+    "encode_id",
+    "encode_ids",
+    "id_column",
+    "ids_of_column",
+    "sortable",
+]
+
+OBJECT_ID_SIZE = 12
+NODE_ID_SIZE = 8
+
+#: The one reserved id: every repository starts from the same empty snapshot.
+INITIAL_SNAPSHOT_ID = bytes.fromhex("0b1cc8d6787580f0e33a6534")
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
+_ALPHABET_BYTES = np.frombuffer(_ALPHABET.encode(), dtype=np.uint8)
+_BIT_WEIGHTS = np.array([16, 8, 4, 2, 1], dtype=np.uint8)
+
+# Crockford asks readers to forgive lower case and the look-alikes O, I and L.
+_DIGITS = {char: digit for digit, char in enumerate(_ALPHABET)}
+_DIGITS |= {"O": 0, "I": 1, "L": 1}
+_DIGITS |= {char.lower(): digit for char, digit in _DIGITS.items()}
+
+
+def encode_id(value: bytes) -> str:
+    """Write an id as upper-case Crockford base32, the form used in object keys.
+
+    Text forms sort like the bytes they stand for.
+    """
+    chars = -(-len(value) * 8 // 5)
+    pairs = -(-chars // 2)
+    bits = int.from_bytes(value, "big") << (pairs * 10 - len(value) * 8)
+    text = "".join([_PAIRS[bits >> shift & 1023] for shift in range((pairs - 1) * 10, -1, -10)])
+    return text[:chars]
+
+
+def decode_id(text: str, size: int = OBJECT_ID_SIZE) -> bytes:
+    """Read the text form of an id of `size` bytes.
+
+    Raises
+    ------
+    ValueError
+        If the text has another length, a character outside the alphabet, or set padding bits
+        (two different texts never stand for one id, apart from Crockford's look-alikes).
+    """
+    chars = -(-size * 8 // 5)
+    if len(text) != chars:
+        raise ValueError(f"id {text!r} has {len(text)} characters, expected {chars}")
+    bits = 0
+    for char in text:
+        digit = _DIGITS.get(char)
+        if digit is None:
+            raise ValueError(f"id {text!r} holds {char!r}, which is not a base32 character")
+        bits = bits << 5 | digit
+    padding = chars * 5 - size * 8
+    if bits & ((1 << padding) - 1):
+        raise ValueError(f"id {text!r} is not the text of {size} bytes: its last character is off")
+    return (bits >> padding).to_bytes(size, "big")
+
+
+def encode_ids(column: npt.NDArray[np.uint8]) -> list[str]:
+    """Write a whole ``(n, size)`` uint8 column of ids as text, for listings and keep-sets."""
+    rows, size = column.shape
+    chars = -(-size * 8 // 5)
+    if rows == 0:
+        return []
+    bits = np.zeros((rows, chars * 5), dtype=np.uint8)
+    bits[:, : size * 8] = np.unpackbits(np.ascontiguousarray(column), axis=1)
+    digits = bits.reshape(rows, chars, 5) @ _BIT_WEIGHTS  # (n, chars)
+    text: str = _ALPHABET_BYTES[digits].tobytes().decode("ascii")
+    return [text[start : start + chars] for start in range(0, rows * chars, chars)]
+
+
+def id_column(ids: list[bytes] | tuple[bytes, ...], size: int) -> npt.NDArray[np.uint8]:
+    """Gather ids into a ``(n, size)`` uint8 column; raises ValueError for ids of another size."""
+    data = b"".join(ids)
+    if len(data) != len(ids) * size or any(len(item) != size for item in ids):
+        wrong = next(item for item in ids if len(item) != size)
+        raise ValueError(f"id {wrong.hex()!r} has {len(wrong)} bytes, expected {size}")
+    return np.frombuffer(data, dtype=np.uint8).reshape(len(ids), size)
+
+
+def ids_of_column(column: npt.NDArray[np.uint8]) -> list[bytes]:
+    """Split a ``(n, size)`` uint8 column into ids as `bytes`."""
+    rows, size = column.shape
+    data = np.ascontiguousarray(column).tobytes()
+    return [data[start : start + size] for start in range(0, rows * size, size)]
+
+
+def sortable(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bytes_]:
+    """View an id column as byte strings, which numpy compares; fixed width hides no zeros."""
+    width = ids.shape[1]
+    return np.ascontiguousarray(ids).view(f"S{width}").reshape(-1)

@@ -1,0 +1,311 @@
+"""The snapshots that a repository knows, as one table of columns sorted by id.
+
+The repo info object lists every snapshot with its parent, time, message and metadata; history is
+read from here alone. Parents are row numbers in this very table, so adding or dropping a row
+renumbers the others, which `SnapshotTable` does by column. Metadata stays encoded until asked for.
+Icechunk spec, "Repo info file".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from icechunk.chunks.ragged import RaggedBytes
+from icechunk.errors import ErrorKind, FormatError, SnapshotNotFoundError
+from icechunk.format.ids import OBJECT_ID_SIZE, encode_id, id_column, ids_of_column, sortable
+from icechunk.format.rows import Int64s, concat_starts, gather_rows, starts_of
+from icechunk.format.values import decode_flexbuffer, encode_flexbuffer
+
+__all__ = ["SnapshotEntry", "SnapshotTable"]
+
+_NO_PARENT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEntry:
+    """What a repository records of one snapshot."""
+
+    id: bytes
+    parent_id: bytes | None
+    flushed_at: int
+    """Microseconds since the epoch."""
+    message: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+    pruned: tuple[bytes, ...] = ()
+    """Transaction logs of dropped ancestors between this snapshot and its parent, oldest first."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SnapshotTable:
+    """Snapshots sorted by id, each once; parents are rows of the same table. Immutable."""
+
+    ids: npt.NDArray[np.uint8]  # (n, 12)
+    parents: npt.NDArray[np.int32]  # (n,) row of the parent, -1 for none
+    flushed_at: npt.NDArray[np.uint64]  # (n,) microseconds
+    messages: RaggedBytes  # n, UTF-8
+    metadata_starts: Int64s  # (n + 1,) into the next two
+    metadata_names: RaggedBytes  # items
+    metadata_values: RaggedBytes  # items, FlexBuffers
+    pruned_starts: Int64s  # (n + 1,) into the next
+    pruned_ids: npt.NDArray[np.uint8]  # (logs, 12)
+
+    @classmethod
+    def from_entries(cls, entries: Iterable[SnapshotEntry]) -> SnapshotTable:
+        """Build a table; every parent must be among the entries.
+
+        Raises
+        ------
+        FormatError
+            For a repeated id, or SnapshotNotFoundError for an unknown parent.
+        """
+        rows = sorted(entries, key=lambda entry: entry.id)
+        row_of = {entry.id: row for row, entry in enumerate(rows)}
+        if len(row_of) != len(rows):
+            repeated = next(a.id for a, b in pairwise(rows) if a.id == b.id)
+            raise _duplicate(repeated)
+        items = [sorted(entry.metadata.items()) for entry in rows]
+        parents = []
+        for entry in rows:
+            if entry.parent_id is not None and entry.parent_id not in row_of:
+                raise _unknown(entry.parent_id)
+            parents.append(_NO_PARENT if entry.parent_id is None else row_of[entry.parent_id])
+        return cls(
+            ids=id_column([entry.id for entry in rows], OBJECT_ID_SIZE),
+            parents=np.array(parents, dtype=np.int32),
+            flushed_at=np.array([entry.flushed_at for entry in rows], dtype=np.uint64),
+            messages=RaggedBytes.from_list([entry.message.encode() for entry in rows]),
+            metadata_starts=starts_of([len(group) for group in items]),
+            metadata_names=RaggedBytes.from_list([k.encode() for group in items for k, _ in group]),
+            metadata_values=RaggedBytes.from_list(
+                [encode_flexbuffer(v) for group in items for _, v in group]
+            ),
+            pruned_starts=starts_of([len(entry.pruned) for entry in rows]),
+            pruned_ids=id_column([log for e in rows for log in e.pruned], OBJECT_ID_SIZE),
+        )
+
+    def __len__(self) -> int:
+        return len(self.parents)
+
+    def __iter__(self) -> Iterator[SnapshotEntry]:
+        return (self.entry(row) for row in range(len(self)))
+
+    def __contains__(self, snapshot_id: object) -> bool:
+        return isinstance(snapshot_id, bytes) and self.find(snapshot_id) >= 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SnapshotTable):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate memory, for caches."""
+        return sum(getattr(self, name).nbytes for name in self.__slots__)
+
+    def find(self, snapshot_id: bytes) -> int:
+        """Find the row of a snapshot, -1 when it is not known."""
+        if len(snapshot_id) != OBJECT_ID_SIZE or not len(self):
+            return -1
+        row = int(np.searchsorted(sortable(self.ids), np.array(snapshot_id, dtype="S12")))
+        is_here = row < len(self) and self.ids[row].tobytes() == snapshot_id
+        return row if is_here else -1
+
+    def row(self, snapshot_id: bytes) -> int:
+        """Find the row of a snapshot; raises SnapshotNotFoundError when it is not known."""
+        row = self.find(snapshot_id)
+        if row < 0:
+            raise _unknown(snapshot_id)
+        return row
+
+    def id(self, row: int) -> bytes:
+        """Id of the snapshot at a row."""
+        snapshot_id: bytes = self.ids[row].tobytes()
+        return snapshot_id
+
+    def parent_id(self, row: int) -> bytes | None:
+        """Id of the parent of the snapshot at a row."""
+        parent = int(self.parents[row])
+        return None if parent == _NO_PARENT else self.id(parent)
+
+    def metadata(self, row: int) -> dict[str, Any]:
+        """Decode the metadata of the snapshot at a row."""
+        items = range(self.metadata_starts[row], self.metadata_starts[row + 1])
+        return {
+            (name := self.metadata_names[i].decode()): decode_flexbuffer(
+                self.metadata_values[i],
+                f"repo: metadata {name!r} of snapshot {encode_id(self.id(row))}",
+            )
+            for i in items
+        }
+
+    def pruned(self, row: int) -> tuple[bytes, ...]:
+        """Ids of the pruned transaction logs of the snapshot at a row, oldest first."""
+        logs = self.pruned_ids[self.pruned_starts[row] : self.pruned_starts[row + 1]]
+        return tuple(ids_of_column(logs))
+
+    def entry(self, row: int) -> SnapshotEntry:
+        """Make the record of one row."""
+        return SnapshotEntry(
+            id=self.id(row),
+            parent_id=self.parent_id(row),
+            flushed_at=int(self.flushed_at[row]),
+            message=self.messages[row].decode(),
+            metadata=self.metadata(row),
+            pruned=self.pruned(row),
+        )
+
+    def locate(self, snapshot_ids: npt.NDArray[np.uint8]) -> Int64s:
+        """Find the rows of a ``(k, 12)`` column of ids, -1 for those not known."""
+        mine, wanted = sortable(self.ids), sortable(snapshot_ids)
+        if not len(mine):
+            return np.full(len(wanted), -1, dtype=np.int64)
+        rows = np.minimum(np.searchsorted(mine, wanted), len(mine) - 1)
+        return np.where(mine[rows] == wanted, rows, -1)
+
+    def info(self, snapshot_id: bytes) -> SnapshotEntry:
+        """Make the record of a snapshot; raises SnapshotNotFoundError when it is not known."""
+        return self.entry(self.row(snapshot_id))
+
+    def ancestry(self, snapshot_id: bytes) -> Iterator[int]:
+        """Walk the rows from a snapshot, itself included, to the root of its history.
+
+        Raises
+        ------
+        SnapshotNotFoundError
+            At the call, when the snapshot is not known.
+        """
+        return self._walk(self.row(snapshot_id))
+
+    def _walk(self, row: int) -> Iterator[int]:
+        parents = self.parents
+        while row != _NO_PARENT:  # ends: decoding refuses cycles, and no operation makes one
+            yield row
+            row = int(parents[row])
+
+    def insert(self, entry: SnapshotEntry) -> SnapshotTable:
+        """Add a snapshot whose parent is known.
+
+        Raises
+        ------
+        FormatError
+            Of kind ``duplicate-snapshot-id`` when the id is already here.
+        SnapshotNotFoundError
+            When the parent is not.
+        """
+        slot = int(np.searchsorted(sortable(self.ids), np.array(entry.id, dtype="S12")))
+        if slot < len(self) and self.id(slot) == entry.id:
+            raise _duplicate(entry.id)
+        parent = _NO_PARENT if entry.parent_id is None else self.row(entry.parent_id)
+        new = SnapshotTable.from_entries([replace(entry, parent_id=None)])
+        new = replace(new, parents=np.array([parent], dtype=np.int32))
+        joined = self._concat(new)
+        rows = np.insert(np.arange(len(self)), slot, len(self))
+        return joined._take(rows, {})
+
+    def drop(self, snapshot_ids: Iterable[bytes]) -> SnapshotTable:
+        """Remove snapshots; first `reparent` what descends from them.
+
+        Raises
+        ------
+        FormatError
+            When a remaining snapshot has a dropped one as parent.
+        """
+        gone = np.zeros(len(self), dtype=bool)
+        gone[[self.row(snapshot_id) for snapshot_id in snapshot_ids]] = True
+        is_orphan = ~gone & (self.parents >= 0) & gone[self.parents]
+        if is_orphan.any():
+            orphan = encode_id(self.id(int(np.argmax(is_orphan))))
+            raise FormatError(
+                f"cannot drop the parent of snapshot {orphan}, which stays", ErrorKind.SERIALIZATION
+            )
+        return self._take(np.flatnonzero(~gone), {})
+
+    def reparent(
+        self, edits: Mapping[bytes, tuple[bytes | None, tuple[bytes, ...]]]
+    ) -> SnapshotTable:
+        """Give snapshots, by id, another parent and another list of pruned logs."""
+        parents = self.parents.copy()
+        pruned = {}
+        for snapshot_id, (parent_id, logs) in edits.items():
+            row = self.row(snapshot_id)
+            parents[row] = _NO_PARENT if parent_id is None else self.row(parent_id)
+            pruned[row] = logs
+        if has_cycle(parents):
+            raise FormatError(
+                "cannot change parents so that a snapshot descends from itself",
+                ErrorKind.SERIALIZATION,
+            )
+        return replace(self, parents=parents)._take(np.arange(len(self)), pruned)
+
+    def _concat(self, other: SnapshotTable) -> SnapshotTable:
+        """Append rows; parents are taken as they are."""
+        return SnapshotTable(
+            ids=np.concatenate([self.ids, other.ids]),
+            parents=np.concatenate([self.parents, other.parents]),
+            flushed_at=np.concatenate([self.flushed_at, other.flushed_at]),
+            messages=RaggedBytes.concat([self.messages, other.messages]),
+            metadata_starts=concat_starts(self.metadata_starts, other.metadata_starts),
+            metadata_names=RaggedBytes.concat([self.metadata_names, other.metadata_names]),
+            metadata_values=RaggedBytes.concat([self.metadata_values, other.metadata_values]),
+            pruned_starts=concat_starts(self.pruned_starts, other.pruned_starts),
+            pruned_ids=np.concatenate([self.pruned_ids, other.pruned_ids]),
+        )
+
+    def _take(
+        self, rows: npt.NDArray[np.intp], pruned: Mapping[int, tuple[bytes, ...]]
+    ) -> SnapshotTable:
+        """Copy rows in the order given, renumbering parents; `pruned` exchanges some lists."""
+        new_row = np.full(len(self) + 1, _NO_PARENT, dtype=np.int32)  # [-1] serves "no parent"
+        new_row[rows] = np.arange(len(rows), dtype=np.int32)
+        metadata_starts, items = gather_rows(self.metadata_starts, rows)
+        pruned_starts, logs = gather_rows(self.pruned_starts, rows)
+        pruned_ids = self.pruned_ids[logs]
+        if pruned:
+            lists = [pruned.get(int(row), None) for row in rows]
+            pieces = [
+                self.pruned(int(row)) if logs_of is None else logs_of
+                for row, logs_of in zip(rows, lists, strict=True)
+            ]
+            pruned_starts = starts_of([len(piece) for piece in pieces])
+            pruned_ids = id_column([log for piece in pieces for log in piece], OBJECT_ID_SIZE)
+        return SnapshotTable(
+            ids=self.ids[rows],
+            parents=new_row[self.parents[rows]],
+            flushed_at=self.flushed_at[rows],
+            messages=self.messages.take(rows),
+            metadata_starts=metadata_starts,
+            metadata_names=self.metadata_names.take(items),
+            metadata_values=self.metadata_values.take(items),
+            pruned_starts=pruned_starts,
+            pruned_ids=pruned_ids,
+        )
+
+
+def has_cycle(parents: npt.NDArray[np.int32]) -> bool:
+    """Tell whether following parents from some row never ends, by doubling the steps taken."""
+    jumps = np.append(parents, _NO_PARENT)  # jumps[-1] is -1: no parent stays no parent
+    for _ in range(len(parents).bit_length()):
+        jumps = jumps[jumps]
+    return bool((jumps != _NO_PARENT).any())
+
+
+def _unknown(snapshot_id: bytes) -> SnapshotNotFoundError:
+    return SnapshotNotFoundError(
+        f"snapshot {encode_id(snapshot_id)} does not exist in this repository",
+        ErrorKind.SNAPSHOT_NOT_FOUND,
+    )
+
+
+def _duplicate(snapshot_id: bytes) -> FormatError:
+    return FormatError(
+        f"snapshot {encode_id(snapshot_id)} is already part of this repository",
+        ErrorKind.DUPLICATE_SNAPSHOT_ID,
+    )

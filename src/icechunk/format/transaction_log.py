@@ -1,0 +1,184 @@
+"""Transaction log files: what one snapshot changed relative to its parent.
+
+Lists of node ids by what happened to them, the chunk coordinates set or deleted per array, and
+moved nodes. Reading data never needs a log; diffs and rebases do. After an amend the same id may
+be in several lists. Icechunk spec, "Transaction logs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from icechunk.chunks.arrays import Coords, frozen
+from icechunk.chunks.coords import sorted_unique
+from icechunk.format import flatbuf, schema
+from icechunk.format.envelope import FileKind, unwrap, wrap
+from icechunk.format.paths import segment_order_key
+
+NodeIds = npt.NDArray[np.uint8]
+"""(k, 8) node ids, sorted by bytes and distinct."""
+
+ID_LISTS = (
+    "new_groups",
+    "new_arrays",
+    "deleted_groups",
+    "deleted_arrays",
+    "updated_arrays",
+    "updated_groups",
+)
+
+GROUP, ARRAY = 0, 1
+"""Values of `MoveOperation.node_type`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One node that is now at another path; descendants of a moved group are listed too."""
+
+    from_path: str
+    """Path in the parent snapshot."""
+    to_path: str
+    """Path in this snapshot."""
+    node_id: bytes
+    is_array: bool
+
+
+def node_ids(ids: Any = ()) -> NodeIds:
+    """Make a list of node ids: `(k, 8)` bytes, or an iterable of 8 bytes each, in any order."""
+    if not isinstance(ids, np.ndarray):
+        ids = np.frombuffer(b"".join(ids), np.uint8)
+    rows = np.ascontiguousarray(ids, np.uint8).reshape(-1, 8)
+    # Big-endian numbers order as the bytes do.
+    return frozen(np.unique(rows.view(">u8").reshape(-1)).view(np.uint8).reshape(-1, 8))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TransactionLog:
+    """The changes of the snapshot with the same id.
+
+    Construct id lists with `node_ids`; `updated_chunks` holds sorted distinct coordinates.
+    """
+
+    id: bytes
+    """The snapshot's id, 12 bytes."""
+    new_groups: NodeIds = field(default_factory=node_ids)
+    new_arrays: NodeIds = field(default_factory=node_ids)
+    deleted_groups: NodeIds = field(default_factory=node_ids)
+    """Ids known to the parent; deleting a group lists every descendant."""
+    deleted_arrays: NodeIds = field(default_factory=node_ids)
+    updated_arrays: NodeIds = field(default_factory=node_ids)
+    """Nodes of the parent whose metadata changed."""
+    updated_groups: NodeIds = field(default_factory=node_ids)
+    updated_chunks: Mapping[bytes, Coords] = field(default_factory=dict)
+    """Coordinates (n, rank) set or deleted, by node id."""
+    moves: tuple[Move, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, roughly."""
+        chunks = sum(coords.nbytes for coords in self.updated_chunks.values())
+        lists: int = sum(getattr(self, name).nbytes for name in ID_LISTS)
+        return chunks + lists + 256 * len(self.moves)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing changed, as in the first snapshot and in rewrites of manifests."""
+        lists = any(len(getattr(self, name)) for name in ID_LISTS)
+        return not (lists or self.updated_chunks or self.moves)
+
+
+def decode_transaction_log(data: bytes, key: str) -> TransactionLog:
+    """Read the transaction log file found at `key`.
+
+    Raises
+    ------
+    FormatError
+        The file is not a transaction log, or damaged.
+    """
+    buffer = flatbuf.Buffer(unwrap(data, FileKind.TRANSACTION_LOG, key).payload, key)
+    root = buffer.root(schema.TRANSACTION_LOG)
+    lists = {name: node_ids(root.vectors(name).values) for name in ID_LISTS}
+    arrays, _ = root.tables("updated_chunks")
+    chunks, chunks_per_array = arrays.tables("chunks")
+    coords = chunks.vectors("coords")
+    updated: dict[bytes, Coords] = {}
+    first = 0
+    for node, count in zip(arrays.struct("node_id"), chunks_per_array.tolist(), strict=True):
+        last = first + count
+        ends = coords.offsets[first : last + 1]
+        rank = int(ends[1] - ends[0]) if count else 0
+        if not bool((np.diff(ends) == rank).all()):
+            buffer.fail("ChunkIndices.coords", "chunks of one array differ in rank")
+        rows = coords.values[int(ends[0]) : int(ends[-1])].reshape(count, rank)
+        node_id = node.tobytes()
+        if node_id in updated:
+            buffer.fail("TransactionLog.updated_chunks", "an array is listed twice")
+        updated[node_id] = frozen(sorted_unique(rows))
+        first = last
+    return TransactionLog(
+        root.struct("id").tobytes(), **lists, updated_chunks=updated, moves=_moves(root)
+    )
+
+
+def _moves(root: flatbuf.Rows) -> tuple[Move, ...]:
+    # Absent in files of spec version 1 writers.
+    rows, _ = root.tables("moved_nodes")
+    return tuple(
+        Move(source or "", target or "", node.tobytes(), node_type == ARRAY)
+        for source, target, node, node_type in zip(
+            rows.texts("from"),
+            rows.texts("to"),
+            rows.struct("node_id"),
+            rows.scalar("node_type").tolist(),
+            strict=True,
+        )
+    )
+
+
+def encode_transaction_log(log: TransactionLog, *, level: int = 3, spec_version: int = 2) -> bytes:
+    """Write a transaction log file; every list is present, also when it is empty."""
+    updated = sorted(log.updated_chunks.items())
+    tables = [coords for _, coords in updated]
+    moves = sorted(log.moves, key=lambda move: segment_order_key(move.to_path))
+    columns: dict[str, Any] = {
+        "id": np.frombuffer(log.id, np.uint8),
+        **{name: getattr(log, name)[None] for name in ID_LISTS},
+        "updated_chunks": flatbuf.Children(
+            [len(updated)],
+            flatbuf.Tables(
+                len(updated),
+                {
+                    "node_id": _id_column([node_id for node_id, _ in updated]),
+                    "chunks": flatbuf.Children(
+                        [len(coords) for coords in tables],
+                        flatbuf.Tables(
+                            sum(map(len, tables)), {"coords": flatbuf.stack_vectors(tables)}
+                        ),
+                    ),
+                },
+            ),
+        ),
+        "moved_nodes": flatbuf.Children(
+            [len(moves)],
+            flatbuf.Tables(
+                len(moves),
+                {
+                    "from": [move.from_path for move in moves],
+                    "to": [move.to_path for move in moves],
+                    "node_id": _id_column([move.node_id for move in moves]),
+                    "node_type": [ARRAY if move.is_array else GROUP for move in moves],
+                },
+            ),
+        ),
+    }
+    payload = flatbuf.encode(schema.TRANSACTION_LOG, flatbuf.Tables(1, columns))
+    return wrap(FileKind.TRANSACTION_LOG, payload, level=level, spec_version=spec_version)
+
+
+def _id_column(ids: list[bytes]) -> NodeIds:
+    return np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 8)
