@@ -1,0 +1,313 @@
+"""The narrow object-store interface everything above reads and writes through.
+
+A storage maps relative keys (``repo``, ``chunks/1CECHNKREP0F1RSTCMT0``) to byte strings. Most
+objects are written once under a fresh random name; one of them, ``repo``, is replaced under a
+condition, and that single compare-and-swap is what makes commits transactional. This module holds
+the interface, the values that travel through it and its errors. It knows no backend.
+
+Spec: Icechunk spec, "Storage operations".
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from icechunk.errors import ErrorKind, InvalidInputError, StorageError
+
+if TYPE_CHECKING:
+    from icechunk.config import StorageSettings
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Opaque token of one stored state of an object; equal tokens mean equal states.
+
+    Which of the two fields a backend fills is its own business: an entity tag, a generation
+    number, or both.
+    """
+
+    etag: str | None = None
+    generation: str | None = None
+
+
+class ObjectInfo(NamedTuple):
+    """What a listing tells about an object. A tuple, because listings hold millions of them."""
+
+    key: str
+    size: int
+    last_modified_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StorageObjectInfo:
+    """Description of one stored object, as shown to users."""
+
+    key: str
+    size_bytes: int
+    created_at: datetime
+
+
+# Named here because `Storage` has a method called list.
+_ObjectInfos: TypeAlias = list[StorageObjectInfo]
+_KeysAndSizes: TypeAlias = list[tuple[str, int]]
+
+
+class ObjectNotFound(StorageError):  # noqa: N818  (an answer, not always an error)
+    """There is no object under the key."""
+
+    def __init__(self, message: str, kind: str = ErrorKind.OBJECT_NOT_FOUND) -> None:
+        super().__init__(message, kind)
+
+
+class PreconditionFailed(StorageError):  # noqa: N818  (an answer, not always an error)
+    """A conditional write was refused: the object is not in the expected state.
+
+    Normally somebody else was faster. It can also mean that our write landed, its response got
+    lost, and a third party has replaced it since; who holds data that depends on the difference
+    looks for its own mark in the new content.
+    """
+
+    def __init__(self, message: str, kind: str = ErrorKind.OBJECT_STORE) -> None:
+        super().__init__(message, kind)
+
+
+class WriteOutcomeUnknown(StorageError):  # noqa: N818  (an answer, not always an error)
+    """A conditional write got no usable answer: it may have landed, or may still land.
+
+    Objects which the write would have made reachable must not be deleted.
+    """
+
+    def __init__(self, message: str, kind: str = ErrorKind.OBJECT_STORE) -> None:
+        super().__init__(message, kind)
+
+
+# Empty segments, '.' and '..', absolute keys, control characters, lone surrogates; and names
+# ending in '#' + digits, which listings take for unfinished files.
+_BAD_KEY = re.compile(
+    r"^/|//|/$|^$|(?:^|/)\.\.?(?:/|$)|[\x00-\x1f\x7f\ud800-\udfff]|#[0-9]+(?:/|$)"
+)
+
+
+# What almost every key looks like; recognised four times faster than the above is excluded.
+_PLAIN_KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+
+
+def validate_key(key: str) -> None:
+    """Refuse a key that could name something outside the storage or be hidden by listings."""
+    if _PLAIN_KEY.fullmatch(key) is None and _BAD_KEY.search(key) is not None:
+        raise InvalidInputError(
+            f"invalid object key {key!r}: keys are '/'-separated non-empty segments, none of them "
+            "'.' or '..', without control characters, and do not end in '#' and digits",
+            ErrorKind.INVALID_KEY,
+        )
+
+
+def check_range(key: str, start: int, end: int) -> None:
+    """Refuse a byte range that runs backwards or starts before the object."""
+    if not 0 <= start <= end:
+        raise InvalidInputError(
+            f"invalid byte range [{start}, {end}) of object {key!r}", ErrorKind.INVALID_BYTE_RANGE
+        )
+
+
+def short_object(key: str, start: int, end: int, size: int | None = None) -> StorageError:
+    """Error for an object that ends before the range asked for."""
+    known = "" if size is None else f", it has {size} bytes"
+    return StorageError(
+        f"object {key!r} is too short for the byte range [{start}, {end}){known}: "
+        "the object is truncated or the reference to it is damaged",
+        ErrorKind.INVALID_OBJECT_SIZE,
+    )
+
+
+class Storage(ABC):
+    """Where a repository keeps its objects: keys to bytes, with one conditional write.
+
+    Every method is synchronous and safe to call from several threads. Missing objects raise
+    `ObjectNotFound`, other trouble any `StorageError`; no exception of an underlying library or
+    of the operating system leaves a storage. Storages travel to other processes by pickle, as
+    their constructor's arguments.
+    """
+
+    is_local: bool = False
+    """Answers come in microseconds, so calling it from an event loop is fine."""
+
+    can_write: bool = True
+
+    # Reading
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """Return the whole object."""
+
+    @abstractmethod
+    def get_versioned(self, key: str) -> tuple[bytes, Version]:
+        """Return the whole object and the token of exactly this content, for `put_if`."""
+
+    def get_if_changed(self, key: str, known: Version) -> tuple[bytes, Version] | None:
+        """Return the object unless it is still in the state `known`: then ``None``."""
+        data, version = self.get_versioned(key)
+        return None if version == known else (data, version)
+
+    @abstractmethod
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Return the bytes ``[start, end)``, all of them.
+
+        An object that ends before `end` raises `StorageError` of kind ``invalid-object-size``.
+        An empty range may be answered without looking at the object.
+        """
+
+    @abstractmethod
+    def head(self, key: str) -> ObjectInfo:
+        """Return size and modification time of an object."""
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is an object under this key."""
+        try:
+            self.head(key)
+        except ObjectNotFound:
+            return False
+        return True
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Iterate over the objects below `prefix`, in no particular order.
+
+        The prefix names whole segments, with or without a trailing slash (``chunks/``). Objects
+        written or deleted meanwhile may or may not appear.
+        """
+
+    # Writing
+
+    @abstractmethod
+    def put(self, key: str, data: BytesLike) -> None:
+        """Write an object whatever was there; readers see the old or the new one, whole."""
+
+    @abstractmethod
+    def put_new(self, key: str, data: BytesLike) -> None:
+        """Write an object under a fresh random name, as fast as the backend can.
+
+        The caller guarantees that the key was never used and that nothing refers to it yet, so
+        nobody reads it before this returns. A backend may refuse an existing key.
+        """
+
+    @abstractmethod
+    def put_if(self, key: str, data: BytesLike, expected: Version | None) -> Version:
+        """Replace the object if it is still in the state `expected`; return the new state.
+
+        ``None`` expects no object at all. Atomic across threads and processes. Raises
+        `PreconditionFailed` when the object is in another state, `WriteOutcomeUnknown` when
+        that cannot be found out.
+        """
+
+    @abstractmethod
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that do not exist count as deleted."""
+
+    def flush(self) -> None:  # noqa: B027  (most backends have nothing to do)
+        """Make everything written so far durable; a no-op where `put` already does."""
+
+    def prepare(self) -> None:  # noqa: B027
+        """Make the place a new repository will live in, if it needs to exist first."""
+
+    # Description
+
+    @property
+    def prefix_is_empty(self) -> bool:
+        """Whether this is the root of a cloud bucket, where repositories are not created."""
+        return False
+
+    @abstractmethod
+    def default_settings(self) -> StorageSettings:
+        """Return the settings this backend uses where the user has not chosen any."""
+
+    def configured(self, settings: StorageSettings | None) -> Storage:
+        """Return this storage under `settings`, whose gaps the backend's defaults fill.
+
+        None leaves the storage as it is. Storages that nothing can be set about return
+        themselves.
+        """
+        return self
+
+    @abstractmethod
+    def identity(self) -> tuple[str, ...]:
+        """Name the stored data, so that copies of a storage in one process share caches.
+
+        Holds no secrets; storages that use different credentials have different identities.
+        """
+
+    @abstractmethod
+    def _describe(self) -> Mapping[str, object]:
+        """Facts to show in `repr`, in order, the type first. Never secrets."""
+
+    def __repr__(self) -> str:
+        lines = ["<icechunk.Storage>"]
+        lines += [f"{name}: {value}" for name, value in self._describe().items()]
+        return "\n".join(lines) + "\n"
+
+    # Coroutines of the chunk path. Object stores override them; for a local storage the call
+    # costs less than a hop to another thread.
+
+    async def get_async(self, key: str) -> bytes:
+        """`get` as a coroutine."""
+        return self.get(key)
+
+    async def get_range_async(self, key: str, start: int, end: int) -> bytes:
+        """`get_range` as a coroutine."""
+        return self.get_range(key, start, end)
+
+    async def put_new_async(self, key: str, data: BytesLike) -> None:
+        """`put_new` as a coroutine."""
+        self.put_new(key, data)
+
+    # Inspection by users
+
+    def list_objects_metadata(
+        self, settings: StorageSettings | None = None, prefix: str | None = None
+    ) -> _ObjectInfos:
+        """List the stored objects below a prefix."""
+        return [
+            StorageObjectInfo(
+                info.key, info.size, _EPOCH + timedelta(microseconds=info.last_modified_us)
+            )
+            for info in self.configured(settings).list(prefix or "")
+        ]
+
+    def list_objects(
+        self, settings: StorageSettings | None = None, prefix: str | None = None
+    ) -> _KeysAndSizes:
+        """List keys and sizes of the stored objects. Prefer `list_objects_metadata`."""
+        return [(info.key, info.size) for info in self.configured(settings).list(prefix or "")]
+
+    # Constructors under the names users know. Imported when called, because the backends
+    # import this module.
+
+    @classmethod
+    def new_in_memory(cls) -> Storage:
+        """Make what `icechunk.in_memory_storage` makes."""
+        from icechunk.storage.factories import in_memory_storage
+
+        return in_memory_storage()
+
+    @classmethod
+    def new_local_filesystem(cls, path: str) -> Storage:
+        """Make what `icechunk.local_filesystem_storage` makes."""
+        from icechunk.storage.factories import local_filesystem_storage
+
+        return local_filesystem_storage(path)
+
+    @classmethod
+    def new_s3(cls, **arguments: Any) -> Storage:
+        """Make what `icechunk.s3_storage` makes."""
+        from icechunk.storage.factories import s3_storage
+
+        return s3_storage(**arguments)

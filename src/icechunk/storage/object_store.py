@@ -1,0 +1,384 @@
+"""The adapter to obstore: object stores reached over a network.
+
+Requests, retries, signatures and connection pools are obstore's. This module adds what a
+repository needs on top: versions, the recovery of conditional writes whose response was lost,
+parallel reads of large objects, and errors of our own.
+
+Spec: Icechunk spec, "Storage operations".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, TypedDict, TypeVar
+
+import obstore
+from obstore import exceptions
+
+from icechunk.errors import ErrorKind, StorageError
+from icechunk.storage.base import (
+    BytesLike,
+    ObjectInfo,
+    ObjectNotFound,
+    PreconditionFailed,
+    Storage,
+    Version,
+    WriteOutcomeUnknown,
+    check_range,
+    short_object,
+    validate_key,
+)
+from icechunk.storage.conditional import WRITE_ID, Attempt, Found, Outcome, classify
+from icechunk.storage.defaults import cloud_settings
+from icechunk.storage.obstore_errors import had_no_effect, translate
+from icechunk.storage.ranges import split
+from icechunk.storage.tuning import Tuning
+
+if TYPE_CHECKING:
+    from obstore import Attributes, GetOptions, ObjectMeta, PutMode
+    from obstore.store import ObjectStore
+
+    from icechunk.config import StorageSettings
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LIST_PAGE = 1000
+_DELETE_BATCH = 1000
+_MOST_PARTS = 10_000  # of one multipart upload
+_SMALLEST_PART = 5 * 1024 * 1024
+
+
+class ObjectStorage(Storage):
+    """Keep objects in an object store, through obstore.
+
+    Subclasses say how to make its clients. Those are made when first used and never pickled.
+    """
+
+    def __init__(self, tuning: Tuning) -> None:
+        self._tuning = tuning
+        self._reader: ObjectStore | None = None
+        self._writer: ObjectStore | None = None
+
+    @abstractmethod
+    def _make_client(self, *, writing: bool) -> ObjectStore: ...
+
+    @abstractmethod
+    def _place(self) -> str:
+        """Name bucket and prefix, for messages."""
+
+    @abstractmethod
+    def _secrets(self) -> Iterable[str]:
+        """Texts that must not appear in messages."""
+
+    # Reading
+
+    def get(self, key: str) -> bytes:
+        """Download the whole object."""
+
+        def download() -> bytes:
+            return obstore.get(self._read(), key).bytes().to_bytes()
+
+        return self._call("read", key, download)
+
+    def get_versioned(self, key: str) -> tuple[bytes, Version]:
+        """Download the whole object and return the entity tag it came with."""
+        found = self._call("read", key, lambda: self._find(key))
+        return found.data, found.version
+
+    def get_if_changed(self, key: str, known: Version) -> tuple[bytes, Version] | None:
+        """Download the object unless its entity tag is the known one."""
+
+        def download() -> Found | None:
+            try:
+                return self._find(key, {"if_none_match": known.etag})
+            except exceptions.NotModifiedError:
+                return None
+
+        found = self._call("read", key, download)
+        return None if found is None else (found.data, found.version)
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Download the bytes ``[start, end)``, in several requests at once if there are many."""
+        check_range(key, start, end)
+        if start == end:
+            return b""
+
+        def piece(begin: int, stop: int) -> obstore.Bytes:
+            return obstore.get_range(self._read(), key, start=begin, end=stop)
+
+        def download() -> bytes:
+            starts, ends = self._pieces(start, end)
+            if len(starts) == 1:
+                return piece(start, end).to_bytes()
+            # Threads of our own, since obstore puts neighbouring ranges into one request.
+            with ThreadPoolExecutor(len(starts)) as pool:
+                return b"".join(pool.map(piece, starts, ends))
+
+        return _whole(self._call("read", key, download), key, start, end)
+
+    def head(self, key: str) -> ObjectInfo:
+        """Ask for size and modification time."""
+        meta = self._call("look up", key, lambda: obstore.head(self._read(), key))
+        return ObjectInfo(key, meta["size"], _microseconds(meta["last_modified"]))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Iterate over the objects below `prefix`, a page of the server at a time."""
+        prefix = prefix.rstrip("/")
+        if prefix:
+            validate_key(prefix)
+
+        def first() -> Iterator[Sequence[ObjectMeta]]:
+            return iter(obstore.list(self._read(), prefix or None, chunk_size=_LIST_PAGE))
+
+        pages = self._call("list", None, first)
+        while (page := self._call("list", None, lambda: next(pages, None))) is not None:
+            for meta in page:
+                yield ObjectInfo(meta["path"], meta["size"], _microseconds(meta["last_modified"]))
+
+    # Writing
+
+    def put(self, key: str, data: BytesLike) -> None:
+        """Upload an object whatever was there."""
+        options = self._upload_options(key, data)
+        self._call("write", key, lambda: obstore.put(self._write(), key, data, **options))
+
+    put_new = put  # uploads appear at once and whole, so there is nothing to skip
+
+    def put_if(self, key: str, data: BytesLike, expected: Version | None) -> Version:
+        """Upload an object if the stored one has the expected entity tag.
+
+        A refusal or a broken connection is looked into: see `icechunk.storage.conditional`.
+        Where the store keeps no metadata this takes an object of equal content for ours, so
+        the content should hold something unique to the attempt.
+        """
+        _check_process()
+        validate_key(key)
+        attributes = self._attributes(key)
+        write_id = None
+        if self._tuning.metadata:
+            attributes[WRITE_ID] = write_id = str(uuid.uuid4())
+        attempt = Attempt(bytes(data), expected, write_id)
+        mode = self._mode(key, expected)
+        try:
+            # In one request, since conditions do not go with multipart uploads.
+            result = obstore.put(
+                self._write(),
+                key,
+                attempt.data,
+                attributes=attributes,
+                mode=mode,
+                use_multipart=False,
+            )
+            return _version(result["e_tag"])
+        except BaseException as error:
+            failure = self._failure(error, "conditionally write", key)
+            refused = isinstance(failure, PreconditionFailed)
+            unclear = refused or not had_no_effect(error)
+        if not unclear:
+            raise failure
+        return self._settle(key, attempt, failure, refused=refused)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, many with one request."""
+        remaining = iter(keys)
+        while batch := list(islice(remaining, _DELETE_BATCH)):
+            for key in batch:
+                validate_key(key)
+            self._call("delete", None, partial(obstore.delete, self._write(), batch))
+
+    # Coroutines
+
+    async def get_async(self, key: str) -> bytes:
+        """Download the whole object."""
+
+        async def download() -> bytes:
+            result = await obstore.get_async(self._read(), key)
+            return (await result.bytes_async()).to_bytes()
+
+        return await self._await("read", key, download)
+
+    async def get_range_async(self, key: str, start: int, end: int) -> bytes:
+        """Download the bytes ``[start, end)``, in several requests at once if there are many."""
+        check_range(key, start, end)
+        if start == end:
+            return b""
+
+        async def piece(begin: int, stop: int) -> obstore.Bytes:
+            return await obstore.get_range_async(self._read(), key, start=begin, end=stop)
+
+        async def download() -> bytes:
+            starts, ends = self._pieces(start, end)
+            if len(starts) == 1:
+                return (await piece(start, end)).to_bytes()
+            return b"".join(await asyncio.gather(*map(piece, starts, ends)))
+
+        return _whole(await self._await("read", key, download), key, start, end)
+
+    async def put_new_async(self, key: str, data: BytesLike) -> None:
+        """Upload an object under a fresh name."""
+        options = self._upload_options(key, data)
+
+        async def upload() -> None:
+            await obstore.put_async(self._write(), key, data, **options)
+
+        await self._await("write", key, upload)
+
+    # Description
+
+    def default_settings(self) -> StorageSettings:
+        """Return the settings of an object store behind a network."""
+        return cloud_settings()
+
+    # Parts of requests
+
+    def _find(self, key: str, options: GetOptions | None = None) -> Found:
+        result = obstore.get(self._read(), key, options=options)
+        return Found(
+            data=result.bytes().to_bytes(),
+            version=_version(result.meta["e_tag"]),
+            write_id=result.attributes.get(WRITE_ID),
+        )
+
+    def _pieces(self, start: int, end: int) -> tuple[Sequence[int], Sequence[int]]:
+        return split(start, end, self._tuning.request_size, self._tuning.max_requests)
+
+    def _attributes(self, key: str) -> Attributes:
+        storage_class = self._tuning.storage_class_of(key)
+        return {} if storage_class is None else {"Storage-Class": storage_class}
+
+    def _upload_options(self, key: str, data: BytesLike) -> _UploadOptions:
+        size = memoryview(data).nbytes
+        part = max(_SMALLEST_PART, self._tuning.request_size, -(-size // _MOST_PARTS))
+        return {
+            "attributes": self._attributes(key),
+            "use_multipart": size >= self._tuning.multipart_size and size > part,
+            "chunk_size": part,
+            "max_concurrency": self._tuning.max_requests,
+        }
+
+    def _mode(self, key: str, expected: Version | None) -> PutMode:
+        if expected is None:
+            return "create" if self._tuning.conditional_create else "overwrite"
+        if not self._tuning.conditional_update:
+            return "overwrite"
+        if not expected.etag:
+            raise StorageError(
+                f"cannot conditionally write object {key!r} in {self._place()}: the store gave no "
+                "entity tag for it, so it does not support conditional updates",
+                ErrorKind.OBJECT_STORE,
+            )
+        return {"e_tag": expected.etag}
+
+    def _settle(
+        self, key: str, attempt: Attempt, failure: StorageError, *, refused: bool
+    ) -> Version:
+        """Read the object again, to tell a lost race from a lost response."""
+        try:
+            found = self._call("read", key, lambda: self._find(key))
+        except ObjectNotFound:
+            found = None
+        except StorageError as unreadable:
+            raise WriteOutcomeUnknown(
+                f"{failure.message}; reading it again failed too, so whether the write took "
+                f"place is unknown: {unreadable.message}"
+            ) from None
+        outcome = classify(attempt, found, refused=refused)
+        if outcome is Outcome.LANDED and found is not None:
+            return found.version
+        if outcome is Outcome.LOST:
+            raise PreconditionFailed(failure.message)
+        raise WriteOutcomeUnknown(
+            f"{failure.message}; the object is still in its former state, but the write may yet "
+            "take place"
+        )
+
+    # Calls
+
+    def _read(self) -> ObjectStore:
+        if self._reader is None:  # threads racing here make two, and one is dropped
+            self._reader = self._make_client(writing=False)
+        return self._reader
+
+    def _write(self) -> ObjectStore:
+        if self._writer is None:
+            self._writer = self._make_client(writing=True)
+        return self._writer
+
+    def _call(self, verb: str, key: str | None, request: Callable[[], T]) -> T:
+        _check_process()
+        if key is not None:
+            validate_key(key)
+        try:
+            return request()
+        except BaseException as error:
+            failure = self._failure(error, verb, key)
+        raise failure  # out here it has no context, and so carries none of the original's text
+
+    async def _await(self, verb: str, key: str, request: Callable[[], Awaitable[T]]) -> T:
+        _check_process()
+        validate_key(key)
+        try:
+            return await request()
+        except BaseException as error:
+            failure = self._failure(error, verb, key)
+        raise failure
+
+    def _failure(self, error: BaseException, verb: str, key: str | None) -> StorageError:
+        """Translate an error; re-raise what is none, such as a cancellation."""
+        if isinstance(error, StorageError):
+            return error
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise error
+        return translate(error, verb, key, self._place(), self._secrets())
+
+
+class _UploadOptions(TypedDict):
+    attributes: Attributes
+    use_multipart: bool
+    chunk_size: int
+    max_concurrency: int
+
+
+def _version(etag: str | None) -> Version:
+    # Without quotes: every server takes it like that in a condition, some take nothing else.
+    return Version(etag=None if etag is None else etag.strip('"'))
+
+
+def _whole(data: bytes, key: str, start: int, end: int) -> bytes:
+    if len(data) != end - start:
+        raise short_object(key, start, end)
+    return data
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - _EPOCH) // _MICROSECOND
+
+
+_first_process: int | None = None
+
+
+def _check_process() -> None:
+    """Refuse to work in a forked child of a process that used obstore: it would hang.
+
+    The threads that obstore runs requests on do not exist in the child.
+    """
+    global _first_process
+    process = os.getpid()
+    if _first_process is None:
+        _first_process = process
+    elif _first_process != process:
+        raise StorageError(
+            "object stores cannot be used in a process forked from one that used them: start "
+            "workers by 'spawn' or 'forkserver' (multiprocessing.set_start_method)",
+            ErrorKind.CONCURRENCY,
+        )

@@ -1,0 +1,78 @@
+"""Translation of the errors of obstore, the one place that knows them.
+
+Servers echo parts of a request in their answers, credentials among them, and obstore puts answers
+into its messages. So messages are shortened and masked, and translated errors do not chain the
+original.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from obstore import exceptions
+
+from icechunk.errors import ErrorKind, StorageError
+from icechunk.storage.base import ObjectNotFound, PreconditionFailed
+
+_LONGEST = 500  # characters
+_QUERY = re.compile(r"(https?://[^\s?\"]+)\?[^\s\"]+")  # signed URLs carry their signature here
+_BUCKET_MISSING = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+_THROTTLED = ("429 Too Many Requests", "SlowDown", "503 Slow Down", "503 Service Unavailable")
+_RANGE = "416 Range Not Satisfiable"
+
+_REFUSED = (exceptions.AlreadyExistsError, exceptions.PreconditionError)
+_DENIED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+_NEVER_SENT = (
+    exceptions.NotSupportedError,
+    exceptions.InvalidPathError,
+    exceptions.UnknownConfigurationKeyError,
+    FileNotFoundError,
+    ValueError,
+    TypeError,
+)
+_REJECTED = re.compile(r"status code: 4(?!08|29)\d\d\b")  # by the server, for good
+_BUILDER = "builder error"
+
+
+def translate(
+    error: BaseException, verb: str, key: str | None, place: str, secrets: Iterable[str]
+) -> StorageError:
+    """Describe an error of obstore as one of ours."""
+    text = _clean(str(error), secrets)
+    subject = f"object {key!r} in {place}" if key is not None else place
+    message = f"could not {verb} {subject}: {text}"
+    if any(sign in text for sign in _BUCKET_MISSING):
+        return StorageError(
+            f"could not {verb} {subject}: the bucket does not exist", ErrorKind.OBJECT_STORE
+        )
+    if isinstance(error, FileNotFoundError):
+        return ObjectNotFound(f"object not found: {key!r} in {place}")
+    if isinstance(error, _REFUSED):
+        return PreconditionFailed(f"{subject} is not in the expected state: {text}")
+    if isinstance(error, _DENIED):
+        message += "; check the credentials and their permissions"
+    elif _BUILDER in text:
+        message += "; plain http needs allow_http=True"
+    if _RANGE in text:
+        return StorageError(message, ErrorKind.INVALID_OBJECT_SIZE)
+    throttled = any(sign in text for sign in _THROTTLED)
+    return StorageError(message, ErrorKind.THROTTLED if throttled else ErrorKind.OBJECT_STORE)
+
+
+def had_no_effect(error: BaseException) -> bool:
+    """Tell whether a failed write was certainly not carried out."""
+    return (
+        isinstance(error, _REFUSED + _DENIED + _NEVER_SENT)
+        or _BUILDER in str(error)
+        or _REJECTED.search(str(error)) is not None
+    )
+
+
+def _clean(text: str, secrets: Iterable[str]) -> str:
+    """Keep the sentence a human can use: no debug dump, no signatures, no secrets."""
+    text = " ".join(text.partition("\n\nDebug source")[0].split())
+    text = _QUERY.sub(r"\1?...", text)
+    for secret in secrets:
+        text = text.replace(secret, "****")
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
