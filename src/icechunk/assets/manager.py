@@ -1,0 +1,189 @@
+"""Load and save snapshots, manifests, transaction logs and chunks of one repository.
+
+Storage gives bytes, `icechunk.format` gives meaning, the caches keep the results. Errors leave with
+the name and id of the object in their context. Nothing here knows branches or sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from icechunk.assets.caches import AssetCaches, caches_of, publish
+from icechunk.assets.settings import AssetSettings
+from icechunk.chunks import ChunkTable
+from icechunk.config import RepositoryConfig
+from icechunk.errors import ErrorKind, FormatError, operation
+from icechunk.format.ids import encode_id
+from icechunk.format.layout import chunk_key, manifest_key, snapshot_key, transaction_key
+from icechunk.format.manifest import Manifest, encode_manifest
+from icechunk.format.snapshot import Snapshot, decode_snapshot, encode_snapshot
+from icechunk.format.transaction_log import (
+    TransactionLog,
+    decode_transaction_log,
+    encode_transaction_log,
+)
+from icechunk.storage.base import Storage
+
+__all__ = ["AssetManager"]
+
+#: A stored object's time may differ this much from the writer's clock.
+MAX_CLOCK_DRIFT_US: Final = 600 * 1_000_000
+
+
+class AssetManager:
+    """Typed access to the immutable objects of one repository.
+
+    Safe to use from any thread, and after a fork. Opening a repository makes fresh caches; copies
+    of it that arrive by pickle share the ones of the process, see `shared`.
+    """
+
+    __slots__ = ("caches", "settings", "storage")
+
+    def __init__(
+        self, storage: Storage, settings: AssetSettings, caches: AssetCaches | None = None
+    ) -> None:
+        self.storage = storage
+        self.settings = settings
+        self.caches = AssetCaches(settings.caches) if caches is None else caches
+
+    @classmethod
+    def fresh(cls, storage: Storage, config: RepositoryConfig) -> AssetManager:
+        """Make a manager that has seen nothing yet, and offer its caches to later unpickled copies.
+
+        Opening a repository must show what is stored now, also when somebody rebuilt or repaired it
+        since this process last looked.
+        """
+        settings = AssetSettings.from_config(config)
+        manager = cls(storage, settings)
+        publish(storage.identity(), manager.caches)
+        return manager
+
+    @classmethod
+    def shared(cls, storage: Storage, config: RepositoryConfig) -> AssetManager:
+        """Make a manager over the caches this process already has for the same storage location.
+
+        A thousand forks unpickled on one worker so fetch a snapshot once. Only caches are shared:
+        each manager reads through the storage, and so the credentials, it was given.
+        """
+        settings = AssetSettings.from_config(config)
+        return cls(storage, settings, caches_of(storage.identity(), settings.caches))
+
+    def snapshot(self, snapshot_id: bytes) -> Snapshot:
+        """Return a snapshot, from memory if it was used recently."""
+        return self.caches.snapshots.get(snapshot_id, lambda: self._fetch_snapshot(snapshot_id))
+
+    def manifest(self, manifest_id: bytes, size: int = 0) -> Manifest:
+        """Return a manifest; `size` of its file, when known, saves a large one a round trip."""
+        found = self.caches.manifests.peek(manifest_id)
+        if found is not None:
+            return found
+        return self.caches.manifests.get(
+            manifest_id, lambda: self._fetch_manifest(manifest_id, size)
+        )
+
+    def has_manifest(self, manifest_id: bytes) -> bool:
+        """Tell whether a manifest can be had without asking storage."""
+        return manifest_id in self.caches.manifests
+
+    def transaction_log(self, snapshot_id: bytes) -> TransactionLog:
+        """Return the log of what the commit of a snapshot changed."""
+        return self.caches.transaction_logs.get(
+            snapshot_id, lambda: self._fetch_transaction_log(snapshot_id)
+        )
+
+    def chunk(self, chunk_id: bytes, offset: int, length: int) -> bytes:
+        """Return `length` bytes of a native chunk's object, from `offset` on."""
+        if self.settings.caches.chunk_bytes == 0:
+            return self.storage.get_range(chunk_key(chunk_id), offset, offset + length)
+        return self.caches.chunks.get(
+            (chunk_id, offset, length),
+            lambda: self.storage.get_range(chunk_key(chunk_id), offset, offset + length),
+        )
+
+    async def chunk_async(self, chunk_id: bytes, offset: int, length: int) -> bytes:
+        """Do as `chunk` does, awaiting the object store."""
+        keep = self.settings.caches.chunk_bytes != 0
+        if keep:
+            found = self.caches.chunks.peek((chunk_id, offset, length))
+            if found is not None:
+                return found
+        data = await self.storage.get_range_async(chunk_key(chunk_id), offset, offset + length)
+        if keep:
+            self.caches.chunks.put((chunk_id, offset, length), data)
+        return data
+
+    def save_snapshot(self, snapshot: Snapshot) -> int:
+        """Store a snapshot and return the size of its file.
+
+        Raises
+        ------
+        FormatError
+            Of kind ``snapshot-timestamp`` when this machine's clock and the object store's differ
+            by more than ten minutes: expiration and garbage collection trust both.
+        """
+        key = snapshot_key(snapshot.id)
+        data = encode_snapshot(snapshot, level=self.settings.compression_level)
+        with operation("write_snapshot", snapshot_id=encode_id(snapshot.id)):
+            self.storage.put_new(key, data)
+            if not self.storage.is_local:
+                _check_clock(key, self.storage.head(key).last_modified_us, snapshot.flushed_at)
+        self.caches.snapshots.put(snapshot.id, snapshot)
+        return len(data)
+
+    def save_manifest(self, manifest_id: bytes, arrays: Sequence[tuple[bytes, ChunkTable]]) -> int:
+        """Store a manifest of the given references, by node id, and return the size of its file."""
+        data = encode_manifest(
+            manifest_id,
+            arrays,
+            level=self.settings.compression_level,
+            location_compression=self.settings.location_compression,
+        )
+        with operation("write_manifest", manifest_id=encode_id(manifest_id)):
+            self.storage.put_new(manifest_key(manifest_id), data)
+        return len(data)
+
+    def save_transaction_log(self, log: TransactionLog) -> int:
+        """Store a transaction log and return the size of its file."""
+        data = encode_transaction_log(log, level=self.settings.compression_level)
+        with operation("write_transaction_log", snapshot_id=encode_id(log.id)):
+            self.storage.put_new(transaction_key(log.id), data)
+        return len(data)
+
+    def _fetch_snapshot(self, snapshot_id: bytes) -> Snapshot:
+        key = snapshot_key(snapshot_id)
+        with operation("fetch_snapshot", snapshot_id=encode_id(snapshot_id)):
+            snapshot = decode_snapshot(self.storage.get(key), key)
+            _check_id(key, snapshot.id, snapshot_id)
+        return snapshot
+
+    def _fetch_manifest(self, manifest_id: bytes, size: int) -> Manifest:
+        key = manifest_key(manifest_id)
+        with operation("fetch_manifest", manifest_id=encode_id(manifest_id)):
+            data = self.storage.get_range(key, 0, size) if size else self.storage.get(key)
+            manifest = Manifest.decode(data, key)
+            _check_id(key, manifest.id, manifest_id)
+        return manifest
+
+    def _fetch_transaction_log(self, snapshot_id: bytes) -> TransactionLog:
+        key = transaction_key(snapshot_id)
+        with operation("fetch_transaction_log", snapshot_id=encode_id(snapshot_id)):
+            return decode_transaction_log(self.storage.get(key), key)
+
+
+def _check_id(key: str, found: bytes, expected: bytes) -> None:
+    if found != expected:
+        raise FormatError(
+            f"{key}: the file says it is {encode_id(found)}; it was copied or renamed by mistake",
+            ErrorKind.INVALID_FILE_FORMAT,
+        )
+
+
+def _check_clock(key: str, stored_at: int, flushed_at: int) -> None:
+    drift = abs(stored_at - flushed_at)
+    if drift > MAX_CLOCK_DRIFT_US:
+        raise FormatError(
+            f"{key}: the object store's clock and the one of this machine differ by"
+            f" {drift // 1_000_000} seconds; set the clock before committing",
+            ErrorKind.SNAPSHOT_TIMESTAMP,
+        )

@@ -1,0 +1,51 @@
+"""The part of the configuration that saving and keeping objects depends on, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from icechunk.config import RepositoryConfig
+from icechunk.config.effective import effective
+from icechunk.format.locations import LocationCompression
+
+__all__ = ["AssetSettings", "CacheSizes"]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSizes:
+    """How much of each kind of object is kept in memory; 0 keeps nothing."""
+
+    snapshot_nodes: int = 500_000
+    chunk_refs: int = 15_000_000
+    transaction_changes: int = 0
+    chunk_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AssetSettings:
+    """How objects are encoded and kept."""
+
+    caches: CacheSizes = CacheSizes()
+    compression_level: int = 3
+    location_compression: LocationCompression = field(default_factory=LocationCompression)
+
+    @classmethod
+    def from_config(cls, config: RepositoryConfig) -> AssetSettings:
+        """Read what matters here from a repository configuration."""
+        chosen = effective(config)
+        locations = chosen.location_compression
+        return cls(
+            caches=CacheSizes(
+                snapshot_nodes=chosen.caching.num_snapshot_nodes,
+                chunk_refs=chosen.caching.num_chunk_refs,
+                transaction_changes=chosen.caching.num_transaction_changes,
+                chunk_bytes=chosen.caching.num_bytes_chunks,
+            ),
+            compression_level=chosen.compression_level,
+            location_compression=LocationCompression(
+                min_num_chunks=locations.min_num_chunks,
+                dictionary_max_training_samples=locations.dictionary_max_training_samples,
+                dictionary_max_size_bytes=locations.dictionary_max_size_bytes,
+                compression_level=locations.compression_level,
+            ),
+        )

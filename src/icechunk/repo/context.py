@@ -1,0 +1,101 @@
+"""What sessions need of a repository: storage, configuration, objects, and its changing state."""
+
+from __future__ import annotations
+
+from icechunk.assets.manager import AssetManager
+from icechunk.config import RepositoryConfig
+from icechunk.config.effective import effective
+from icechunk.format.repo_info import RepoInfo
+from icechunk.format.snapshot_table import SnapshotEntry
+from icechunk.repo.commit_loop import UpdatePolicy, run_update
+from icechunk.repo.entry_v2 import SPEC_VERSION, EntryPoint
+from icechunk.repo.surroundings import REAL, Surroundings
+from icechunk.repo.updates import AddDetachedSnapshot, AddSnapshot, Change
+from icechunk.storage.base import Storage
+
+__all__ = ["RepoContext"]
+
+
+class RepoContext:
+    """One repository as seen by this process.
+
+    Shared by everything opened from one `Repository`, and safe to use from any thread. A pickle
+    carries storage and configuration; unpickled copies share the caches of their process.
+
+    Parameters
+    ----------
+    storage
+        Where the repository is, set up as `config` says.
+    config
+        The configuration in effect. Not to be changed afterwards.
+    """
+
+    __slots__ = ("_policy", "assets", "config", "entry", "storage", "world")
+
+    spec_version = SPEC_VERSION
+
+    def __init__(
+        self,
+        storage: Storage,
+        config: RepositoryConfig,
+        *,
+        assets: AssetManager | None = None,
+        entry: EntryPoint | None = None,
+        world: Surroundings = REAL,
+    ) -> None:
+        self.storage = storage
+        self.config = config
+        self.assets = AssetManager.fresh(storage, config) if assets is None else assets
+        self.entry = EntryPoint(storage) if entry is None else entry
+        self._policy = update_policy(config)
+        self.world = world
+
+    def info(self) -> RepoInfo:
+        """Return the state stored now; decoded once per version."""
+        return self.entry.load().info
+
+    def update(self, change: Change) -> RepoInfo:
+        """Carry a change into the stored state, see `icechunk.repo.commit_loop.run_update`."""
+        return run_update(self.entry, change, self._policy, self.world)
+
+    def commit_snapshot(
+        self, branch: str, entry: SnapshotEntry, expected_parent: bytes
+    ) -> RepoInfo:
+        """Add a written snapshot to the history and move a branch to it.
+
+        Raises
+        ------
+        ConflictError
+            When the branch does not point to `expected_parent` any more.
+        RefNotFoundError
+            Of kind ``branch-not-found`` when the branch was deleted.
+        ReadOnlyError
+            Of kind ``read-only-repository`` when the repository takes no changes.
+        FormatError
+            Of kind ``snapshot-timestamp`` when clocks contradict, ``duplicate-snapshot-id`` when
+            the snapshot is part of the history already.
+        """
+        return self.update(AddSnapshot(branch, entry, expected_parent))
+
+    def register_detached(self, entry: SnapshotEntry) -> RepoInfo:
+        """Add a written snapshot to the history without moving a branch."""
+        return self.update(AddDetachedSnapshot(entry))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unpickle, (self.storage, self.config)
+
+
+def _unpickle(storage: Storage, config: RepositoryConfig) -> RepoContext:
+    return RepoContext(storage, config, assets=AssetManager.shared(storage, config))
+
+
+def update_policy(config: RepositoryConfig) -> UpdatePolicy:
+    """Read from the configuration how updates are tried and written."""
+    chosen = effective(config)
+    return UpdatePolicy(
+        max_tries=chosen.repo_update_retries.max_tries,
+        initial_backoff_ms=chosen.repo_update_retries.initial_backoff_ms,
+        max_backoff_ms=chosen.repo_update_retries.max_backoff_ms,
+        max_log_entries=chosen.num_updates_per_repo_info_file,
+        compression_level=chosen.compression_level,
+    )

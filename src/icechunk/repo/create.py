@@ -1,0 +1,107 @@
+"""The first state of a repository: an empty snapshot, its log, and the object that names them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from icechunk.errors import (
+    ConflictError,
+    ErrorKind,
+    InvalidInputError,
+    ReadOnlyError,
+)
+from icechunk.format.ids import INITIAL_SNAPSHOT_ID
+from icechunk.format.layout import REPO, snapshot_key, transaction_key
+from icechunk.format.nodes import NodeTable
+from icechunk.format.ops_log import RepoInitialized, RepoStatus, UpdateEntry
+from icechunk.format.ops_table import OpsLog
+from icechunk.format.repo_info import RepoInfo
+from icechunk.format.snapshot import Snapshot, encode_snapshot
+from icechunk.format.snapshot_table import SnapshotEntry, SnapshotTable
+from icechunk.format.transaction_log import TransactionLog, encode_transaction_log
+from icechunk.repo.entry_v2 import EntryPoint
+from icechunk.repo.preconditions import MAIN
+from icechunk.storage.base import Storage
+
+__all__ = ["check_place", "create_repository", "initial_state"]
+
+INITIAL_MESSAGE: Final = "Repository initialized"
+
+#: What a creation leaves that was interrupted, or that is under way: no reason not to create.
+UNFINISHED: Final = frozenset(
+    {snapshot_key(INITIAL_SNAPSHOT_ID), transaction_key(INITIAL_SNAPSHOT_ID)}
+)
+
+
+def check_place(storage: Storage, *, must_be_clean: bool) -> None:
+    """Make sure that a repository may be created in a storage.
+
+    Raises
+    ------
+    ReadOnlyError
+        Of kind ``read-only-storage``.
+    InvalidInputError
+        Of kind ``empty-prefix-creation`` for the root of a bucket, ``parent-directory-not-clean``
+        when something is there already.
+    ConflictError
+        Of kind ``repo-info-updated`` when a repository is there, and a clean place not asked for.
+    """
+    if not storage.can_write:
+        raise ReadOnlyError(
+            f"cannot create a repository, the storage is read-only: {storage!r}",
+            ErrorKind.READ_ONLY_STORAGE,
+        )
+    if storage.prefix_is_empty:
+        raise InvalidInputError(
+            "cannot create a repository at the root of a bucket, with an empty prefix: give the"
+            " storage a prefix",
+            ErrorKind.EMPTY_PREFIX_CREATION,
+        )
+    if must_be_clean:
+        found = next((item.key for item in storage.list() if item.key not in UNFINISHED), None)
+        if found is not None:
+            raise InvalidInputError(
+                f"repositories can only be created in clean prefixes, but there is `{found}`:"
+                " open the repository if it is one, or pass check_clean_root=False",
+                ErrorKind.PARENT_DIRECTORY_NOT_CLEAN,
+            )
+    elif storage.exists(REPO):
+        # Before anything is written: the first snapshot has the same name everywhere.
+        raise ConflictError(
+            message="there is a repository already: open it", kind=ErrorKind.REPO_INFO_UPDATED
+        )
+
+
+def create_repository(
+    storage: Storage, entry: EntryPoint, config: bytes | None, now_us: int, *, level: int
+) -> RepoInfo:
+    """Write the first state; only the last of its objects makes it a repository."""
+    snapshot, log, info = initial_state(config, now_us)
+    storage.prepare()
+    # `put`, not `put_new`: an earlier attempt may have got as far as here.
+    storage.put(snapshot_key(snapshot.id), encode_snapshot(snapshot, level=level))
+    storage.put(transaction_key(log.id), encode_transaction_log(log, level=level))
+    entry.flush()
+    return entry.create(info, level=level)
+
+
+def initial_state(config: bytes | None, now_us: int) -> tuple[Snapshot, TransactionLog, RepoInfo]:
+    """Make the values a new repository consists of."""
+    metadata = {"__icechunk": {"is_root": True}}
+    snapshot = Snapshot(
+        id=INITIAL_SNAPSHOT_ID,
+        parent_id=None,
+        nodes=NodeTable.empty(),
+        flushed_at=now_us,
+        message=INITIAL_MESSAGE,
+        metadata=metadata,
+    )
+    entry = SnapshotEntry(INITIAL_SNAPSHOT_ID, None, now_us, INITIAL_MESSAGE, metadata)
+    info = RepoInfo(
+        snapshots=SnapshotTable.from_entries([entry]),
+        branches={MAIN: INITIAL_SNAPSHOT_ID},
+        status=RepoStatus(set_at=now_us),
+        updates=OpsLog.from_entries([UpdateEntry(RepoInitialized(), now_us)]),
+        config=config,
+    )
+    return snapshot, TransactionLog(INITIAL_SNAPSHOT_ID), info

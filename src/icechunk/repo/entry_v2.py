@@ -1,0 +1,162 @@
+"""The entry point of a repository of spec version 2: the object ``repo``, its backups, its swap.
+
+Everything mutable lives in that one object, so replacing it under a condition is what makes an
+update atomic. This module moves it between storage and `RepoInfo`; what may be changed, and what to
+do about a lost race, is decided elsewhere. Icechunk spec, "Repo info file".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from icechunk.errors import (
+    ConflictError,
+    ErrorKind,
+    FormatError,
+    RepositoryNotFoundError,
+    operation,
+)
+from icechunk.format.layout import REPO, backup_key
+from icechunk.format.repo_info import RepoInfo, decode_repo_info, encode_repo_info
+from icechunk.storage.base import ObjectNotFound, PreconditionFailed, Storage, Version
+
+__all__ = ["EntryPoint", "Loaded", "find_spec_version"]
+
+SPEC_VERSION: Final = 2
+V1_MAIN: Final = "refs/branch.main/ref.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One stored state of a repository: its value, its bytes, and the token to replace it by."""
+
+    info: RepoInfo
+    data: bytes
+    version: Version
+
+
+class EntryPoint:
+    """Reads and replaces the object ``repo`` of one storage.
+
+    The last state seen is remembered and revalidated on every `load`, so an unchanged object is
+    neither transferred (where the store can tell) nor decoded again.
+    """
+
+    __slots__ = ("_seen", "_storage")
+
+    def __init__(self, storage: Storage, seen: Loaded | None = None) -> None:
+        self._storage = storage
+        # One immutable record, replaced whole: threads see some state that was stored at some time.
+        self._seen = seen
+
+    def load(self) -> Loaded:
+        """Return the state stored now.
+
+        Raises
+        ------
+        RepositoryNotFoundError
+            When there is none.
+        """
+        seen = self._seen
+        with operation("fetch_repo_info"):
+            try:
+                if seen is None:
+                    data, version = self._storage.get_versioned(REPO)
+                else:
+                    fetched = self._storage.get_if_changed(REPO, seen.version)
+                    if fetched is None:
+                        return seen
+                    data, version = fetched
+            except ObjectNotFound as error:
+                raise _absent(self._storage) from error
+            loaded = Loaded(_decode(data, REPO), data, version)
+        self._seen = loaded
+        return loaded
+
+    def load_backup(self, name: str) -> RepoInfo | None:
+        """Return a former state by the name of its backup, None when the backup is gone."""
+        key = backup_key(name)
+        with operation("fetch_repo_backup", name=name):
+            try:
+                return _decode(self._storage.get(key), key)
+            except ObjectNotFound:
+                return None
+
+    def create(self, info: RepoInfo, *, level: int) -> RepoInfo:
+        """Store the first state.
+
+        Raises
+        ------
+        ConflictError
+            When there is a repository already.
+        """
+        data = encode_repo_info(info, level=level)
+        try:
+            version = self._storage.put_if(REPO, data, None)
+        except PreconditionFailed as error:
+            raise ConflictError(
+                message="the repository was created by somebody else in the meantime: open it",
+                kind=ErrorKind.REPO_INFO_UPDATED,
+            ) from error
+        return self._remember(info, data, version)
+
+    def back_up(self, name: str, state: Loaded) -> None:
+        """Keep a copy of a state under a fresh name."""
+        self._storage.put_new(backup_key(name), state.data)
+
+    def drop_backup(self, name: str) -> None:
+        """Remove a backup that nothing refers to."""
+        self._storage.delete([backup_key(name)])
+
+    def flush(self) -> None:
+        """Make durable whatever the next state will point to."""
+        self._storage.flush()
+
+    def swap(self, info: RepoInfo, data: bytes, expected: Version) -> RepoInfo:
+        """Replace the state if it is still at `expected`; raises as `Storage.put_if` does."""
+        return self._remember(info, data, self._storage.put_if(REPO, data, expected))
+
+    @property
+    def answers_are_final(self) -> bool:
+        """Whether a write that failed cannot take effect later, as it can across a network."""
+        return self._storage.is_local
+
+    def _remember(self, info: RepoInfo, data: bytes, version: Version) -> RepoInfo:
+        self._seen = Loaded(info, data, version)
+        return info
+
+
+def find_spec_version(storage: Storage) -> int | None:
+    """Tell which spec version the repository in a storage has, None when there is no repository."""
+    if storage.exists(REPO):
+        return SPEC_VERSION
+    return 1 if storage.exists(V1_MAIN) else None
+
+
+def _decode(data: bytes, key: str) -> RepoInfo:
+    info = decode_repo_info(data, key)
+    if info.spec_version != SPEC_VERSION:
+        raise FormatError(
+            f"{key}: spec version {info.spec_version} of the repository cannot be opened yet",
+            ErrorKind.UNSUPPORTED_SPEC_VERSION,
+        )
+    return info
+
+
+def _absent(storage: Storage) -> Exception:
+    if storage.exists(V1_MAIN):
+        return FormatError(
+            "this repository is of spec version 1; spec-1 repositories cannot be opened yet:"
+            " upgrade it to version 2 with the icechunk that wrote it, or a later one",
+            ErrorKind.UNSUPPORTED_SPEC_VERSION,
+        )
+    return RepositoryNotFoundError(
+        f"the repository doesn't exist: there is no object `{REPO}` in {_where(storage)}",
+        ErrorKind.REPOSITORY_NOT_FOUND,
+    )
+
+
+def _where(storage: Storage) -> str:
+    # The repr has a line per fact: say them in one.
+    return ", ".join(repr(storage).splitlines()[1:])

@@ -1,0 +1,52 @@
+"""Versions of the on-disk format, as users choose and see them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from icechunk.errors import ErrorKind, FormatError
+
+__all__ = ["SpecVersion", "parse_spec_version"]
+
+
+class SpecVersion(IntEnum):
+    """A version of the Icechunk specification that a repository follows; compares as a number."""
+
+    v1 = 1
+    v2 = 2
+
+    @staticmethod
+    def current() -> SpecVersion:
+        """Return the version that new repositories get."""
+        return SpecVersion.v2
+
+    def __repr__(self) -> str:
+        mark = " (current)" if self is SpecVersion.current() else ""
+        return f"SpecVersion.{self.name}{mark}"
+
+    __str__ = __repr__
+
+
+def parse_spec_version(value: object) -> SpecVersion:
+    """Read the version a user asks for, None meaning the current one.
+
+    Raises
+    ------
+    ValueError
+        For what is no version.
+    FormatError
+        Of kind ``unsupported-spec-version`` for a version this library cannot write.
+    """
+    if value is None:
+        return SpecVersion.current()
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"Couldn't parse a valid version: {value!r} is none, use 2 or None")
+    if value not in tuple(SpecVersion):
+        raise ValueError(f"Unsupported version {value}")
+    if value != SpecVersion.v2:
+        raise FormatError(
+            f"repositories of spec version {int(value)} cannot be created yet: leave out the"
+            " version to create one of version 2",
+            ErrorKind.UNSUPPORTED_SPEC_VERSION,
+        )
+    return SpecVersion.v2
