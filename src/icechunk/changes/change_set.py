@@ -1,0 +1,143 @@
+"""What a session has done since its base snapshot, as data.
+
+Nodes created, updated and deleted, and the chunk references written. The rules of how edits
+combine live here; what they mean on top of a snapshot is in `view`, how two change sets merge in
+`merge`, how one becomes a commit in `plan`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from icechunk.changes.chunk_log import ChunkLog
+from icechunk.changes.documents import ArrayGrid
+from icechunk.chunks import ChunkTable
+
+Token = bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEdit:
+    """The document of one node, as created or updated in this session."""
+
+    id: bytes
+    path: str
+    user_data: bytes
+    grid: ArrayGrid | None
+    """Chunk grid of an array; None for a group."""
+    epoch: int
+    """Epoch of the last edit, see `ChangeSet.epoch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A node of the base snapshot that this session deleted."""
+
+    id: bytes
+    path: str
+    is_array: bool
+    epoch: int
+
+
+def fresh_token() -> Token:
+    """Return a name for one writer, different for every copy of a fork."""
+    return os.urandom(12)
+
+
+@dataclass(slots=True, eq=False)
+class ChangeSet:
+    """Uncommitted edits of one session.
+
+    Pickles as columns, with a fresh `token`: two copies of one fork are two writers.
+    """
+
+    created: dict[str, NodeEdit] = field(default_factory=dict)
+    updated: dict[bytes, NodeEdit] = field(default_factory=dict)
+    deleted: dict[bytes, Deletion] = field(default_factory=dict)
+    chunks: dict[bytes, ChunkLog] = field(default_factory=dict)
+    token: Token = field(default_factory=fresh_token)
+    epoch: int = 0
+    """Counts the forks made; every edit carries the epoch it was made in."""
+    lineage: tuple[tuple[Token, int], ...] = ()
+    """The ancestors this set was forked from, each with the last epoch the fork could see."""
+
+    def is_empty(self) -> bool:
+        """Whether nothing was edited."""
+        return not (self.created or self.updated or self.deleted or any(self.chunks.values()))
+
+    def log(self, node_id: bytes, rank: int) -> ChunkLog:
+        """Return the chunk log of an array, made on first use."""
+        log = self.chunks.get(node_id)
+        if log is None:
+            # setdefault is atomic: of two threads that make a log, both use the same one
+            log = self.chunks.setdefault(node_id, ChunkLog(rank, self.epoch))
+        return log
+
+    def tables(self) -> Iterator[tuple[bytes, ChunkTable]]:
+        """Iterate over the arrays with chunk writes: node id and everything written."""
+        for node_id, log in list(self.chunks.items()):
+            if log:
+                yield node_id, log.table()
+
+    def put_document(
+        self, node_id: bytes, path: str, user_data: bytes, grid: ArrayGrid | None, *, is_new: bool
+    ) -> None:
+        """Record a new or changed node document."""
+        edit = NodeEdit(node_id, path, user_data, grid, self.epoch)
+        if is_new or path in self.created:
+            self.created[path] = edit
+        else:
+            self.updated[node_id] = edit
+
+    def delete(self, node_id: bytes, path: str, *, is_array: bool) -> None:
+        """Record the deletion of one node, not of its descendants.
+
+        A node created in this session leaves no trace at all.
+        """
+        self.chunks.pop(node_id, None)
+        edit = self.created.get(path)
+        if edit is not None and edit.id == node_id:
+            del self.created[path]
+            return
+        self.updated.pop(node_id, None)
+        self.deleted[node_id] = Deletion(node_id, path, is_array, self.epoch)
+
+    def begin_epoch(self) -> int:
+        """Close the current epoch and return it: what a fork made now can see."""
+        seen = self.epoch
+        self.epoch += 1
+        for log in list(self.chunks.values()):
+            log.begin_epoch(self.epoch)
+        return seen
+
+    def fork_point(self) -> tuple[tuple[Token, int], ...]:
+        """Begin a new epoch and return the lineage of a fork made at this moment."""
+        return (*self.lineage, (self.token, self.begin_epoch()))
+
+    def seen_by(self, other: ChangeSet) -> int:
+        """Return the last epoch of this set that ``other`` could see, -1 when none."""
+        return max((epoch for token, epoch in other.lineage if token == self.token), default=-1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "created": self.created,
+            "updated": self.updated,
+            "deleted": self.deleted,
+            "chunks": {node_id: table.to_bytes() for node_id, table in self.tables()},
+            "lineage": self.lineage,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.created = state["created"]
+        self.updated = state["updated"]
+        self.deleted = state["deleted"]
+        self.lineage = state["lineage"]
+        self.token = fresh_token()
+        self.epoch = 0
+        self.chunks = {}
+        for node_id, data in state["chunks"].items():
+            table = ChunkTable.from_bytes(data)
+            self.log(node_id, table.rank).put_table(table)

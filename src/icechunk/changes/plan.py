@@ -1,0 +1,99 @@
+"""Planning the manifests of a commit.
+
+For every array that a session touched: which committed manifests stay as they are, and which
+tables of references go into new ones (spec, 'Snapshot files': manifest references). The chunk grid
+is cut into *cells* by the splitting configuration; a cell gets a new manifest when the session
+wrote in it, or when an old manifest straddles its border. Pure but for ``load``, which fetches the
+references of an old manifest; a manifest that stays is never loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from icechunk.chunks import ChunkTable, cell_around, in_grid, overlay, partition
+from icechunk.format.snapshot import ManifestRef
+
+Cell = tuple[int, ...]
+SplitSizes = tuple[int | None, ...]
+"""Chunks per cell along each axis; None leaves an axis uncut."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestPlan:
+    """Manifests of one array after a commit."""
+
+    kept: tuple[ManifestRef, ...]
+    """Committed manifests that stay as they are."""
+    tables: tuple[ChunkTable, ...]
+    """References for new manifests, one each; never empty tables, never tombstones."""
+
+
+def plan_manifests(
+    num_chunks: Sequence[int],
+    old: Sequence[ManifestRef],
+    written: ChunkTable,
+    split: SplitSizes,
+    load: Callable[[ManifestRef], ChunkTable],
+) -> ManifestPlan:
+    """Decide which manifests an array has after a commit.
+
+    Parameters
+    ----------
+    num_chunks
+        The new chunk grid. References outside it are dropped for good.
+    old
+        Manifests of the base snapshot.
+    written
+        What the session wrote or deleted.
+    split
+        Chunks per cell along each axis.
+    load
+        Fetches the references that an old manifest holds for this array.
+    """
+    fresh = dict(partition(_inside(written, num_chunks), split))  # cell -> rows just written
+    below: dict[Cell, list[ChunkTable]] = {}  # cell -> old rows under the fresh ones
+    kept: list[ManifestRef] = []
+    moved: list[ChunkTable] = []  # old rows of untouched cells whose manifest is cut up
+    for ref in old:
+        cell = _home(ref, num_chunks, split)
+        if cell is not None and cell not in fresh:
+            kept.append(ref)
+        elif cell is not None or _meets_grid(ref, num_chunks):
+            for home, rows in partition(_inside(load(ref), num_chunks), split):
+                if home in fresh:
+                    below.setdefault(home, []).append(rows)
+                else:
+                    moved.append(rows)
+    merged = [
+        overlay(*below.get(cell, ()), rows, drop_deleted=True) for cell, rows in fresh.items()
+    ]
+    tables = [table for table in (*moved, *merged) if len(table)]
+    return ManifestPlan(tuple(kept), tuple(tables))
+
+
+def _inside(table: ChunkTable, num_chunks: Sequence[int]) -> ChunkTable:
+    inside = in_grid(table, num_chunks)
+    return table if inside.all() else table.take(inside)
+
+
+def _home(ref: ManifestRef, num_chunks: Sequence[int], split: SplitSizes) -> Cell | None:
+    """Return the one cell that holds the whole manifest; None when it straddles a border.
+
+    Extents without ranges, for an array with axes, cover everything: only reading can tell.
+    """
+    if len(ref.extents) != len(num_chunks) or not all(
+        low < high <= n for (low, high), n in zip(ref.extents, num_chunks, strict=True)
+    ):
+        return None
+    return cell_around(ref.extents, split)
+
+
+def _meets_grid(ref: ManifestRef, num_chunks: Sequence[int]) -> bool:
+    return all(low < n for (low, _), n in zip(ref.extents, num_chunks, strict=False))
+
+
+def extents_of(table: ChunkTable) -> tuple[tuple[int, int], ...]:
+    """Tight half-open bounding box of the coordinates of a non-empty table."""
+    return tuple((int(low), int(high)) for low, high in table.bounds())

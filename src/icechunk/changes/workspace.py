@@ -1,0 +1,293 @@
+"""One session's working state: a base snapshot, the edits on top, and chunk access through both.
+
+This is the hot path. Everything is plain synchronous code; a store whose objects are far away has
+the coroutines `IcechunkStore` needs beside it, built from the same pieces: find the reference,
+then fetch; put the object, then record the reference.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from icechunk.changes.change_set import ChangeSet
+from icechunk.changes.chunk_log import TOMBSTONE
+from icechunk.changes.view import NodeState, NodeView
+from icechunk.chunks import (
+    ChunkKind,
+    ChunkRef,
+    ChunkTable,
+    concat_many,
+    in_grid,
+    overlay,
+)
+from icechunk.config.effective import effective
+from icechunk.errors import ErrorKind, FormatError, InvalidInputError, SessionStateError
+from icechunk.format.ids import NODE_ID_SIZE, OBJECT_ID_SIZE, encode_id
+from icechunk.format.layout import chunk_key
+from icechunk.format.manifest import Manifest
+from icechunk.format.snapshot import ManifestRef, Snapshot
+from icechunk.repo.context import RepoContext
+
+Coords = tuple[int, ...]
+
+
+class Workspace:
+    """Base snapshot plus change set, with node and chunk access.
+
+    The snapshot is fetched on first use, so that a fork that only carries results to a merge never
+    reads it. Safe for concurrent use by threads.
+    """
+
+    def __init__(
+        self, context: RepoContext, snapshot_id: bytes, changes: ChangeSet | None = None
+    ) -> None:
+        self.context = context
+        self.snapshot_id = snapshot_id
+        self.changes = ChangeSet() if changes is None else changes
+        settings = effective(context.config)
+        self.inline_threshold = settings.inline_chunk_threshold_bytes
+        self.partial_values_at_once = settings.get_partial_values_concurrency
+        self.splitting = settings.splitting
+        self._nodes: NodeView | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def nodes(self) -> NodeView:
+        """The node tree; fetches the base snapshot on first use."""
+        nodes = self._nodes
+        if nodes is None:
+            snapshot = self.context.assets.snapshot(self.snapshot_id)
+            with self._lock:
+                if self._nodes is None:
+                    self._nodes = NodeView(snapshot, self.changes)
+                nodes = self._nodes
+        return nodes
+
+    @property
+    def base(self) -> Snapshot:
+        """The snapshot the session works on."""
+        return self.nodes.base
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the base snapshot is in memory."""
+        return self._nodes is not None
+
+    def share_base(self, other: Workspace) -> None:
+        """Use the base snapshot that another workspace has already loaded, if it has."""
+        if self._nodes is None and other._nodes is not None:
+            self._nodes = NodeView(other._nodes.base, self.changes)
+
+    def move_to(self, snapshot_id: bytes) -> None:
+        """Continue, without edits, from another snapshot."""
+        with self._lock:
+            self.snapshot_id = snapshot_id
+            self.changes = ChangeSet()
+            self._nodes = None
+
+    def discard(self) -> None:
+        """Forget every edit; chunk objects already written stay behind as garbage."""
+        with self._lock:
+            self.changes = ChangeSet()
+            self._nodes = None
+
+    # --- documents -----------------------------------------------------------------------------
+
+    def put_document(self, path: str, data: bytes) -> None:
+        """Create a node or replace its document, see `NodeView.put_document`."""
+        self.nodes.put_document(path, data, new_id=os.urandom(NODE_ID_SIZE))
+
+    # --- references ----------------------------------------------------------------------------
+
+    def find_ref(self, node: NodeState, coords: Coords) -> ChunkRef | None:
+        """Return the reference of one chunk as the session sees it, None when there is none."""
+        log = self.changes.chunks.get(node.id)
+        if log is not None:
+            ref = log.get(coords)
+            if ref is not None:
+                return None if ref.kind == ChunkKind.DELETED else ref
+        for manifest_ref in node.manifests:
+            if _covers(manifest_ref, coords):
+                return self.manifest(manifest_ref).find(node.id, coords)
+        return None
+
+    def must_fetch(self, path: str, coords: Coords) -> bool:
+        """Whether `locate` would have to wait for the snapshot or a manifest."""
+        nodes = self._nodes
+        if nodes is None:
+            return True
+        node = nodes.find(path)
+        if node is None:
+            return False
+        return any(
+            _covers(ref, coords) and not self.context.assets.has_manifest(ref.id)
+            for ref in node.manifests
+        )
+
+    def manifest(self, ref: ManifestRef) -> Manifest:
+        """Fetch a manifest of the base snapshot, through the cache.
+
+        Raises
+        ------
+        FormatError
+            Kind ``manifest-info-not-found``: the snapshot does not list the manifest.
+        """
+        return self.context.assets.manifest(ref.id, size=self._manifest_size(ref.id))
+
+    def chunk_table(self, node: NodeState) -> ChunkTable:
+        """Every chunk of an array as the session sees it: inside the grid, no tombstones."""
+        grid = node.grid
+        if grid is None:
+            raise InvalidInputError(f"`{node.path}` is not an array", ErrorKind.NOT_AN_ARRAY)
+        rank = len(grid.shape)
+        tables = [self.manifest(ref).table(node.id) for ref in node.manifests]
+        table = concat_many(tables) if tables else ChunkTable.empty(rank)
+        log = self.changes.chunks.get(node.id)
+        if log:
+            table = overlay(table, log.table(), drop_deleted=True)
+        inside = in_grid(table, grid.num_chunks)
+        return table if inside.all() else table.take(inside)
+
+    # --- chunk edits ---------------------------------------------------------------------------
+
+    def writable_array(self, path: str, coords: Coords, size: int) -> NodeState:
+        """Check that a chunk of ``size`` bytes may be written, before any byte is stored.
+
+        Raises
+        ------
+        NodeNotFoundError, InvalidInputError
+            No such node; a group; coordinates outside the grid (``invalid-chunk-index``); no bytes
+            (``zero-length-chunk``).
+        """
+        node = self.nodes.get_array(path)
+        grid = node.grid
+        if grid is None or not grid.contains(coords):
+            raise InvalidInputError(
+                f"chunk index {list(coords)} is invalid for array `{path}` with "
+                f"{list(grid.num_chunks) if grid else []} chunks",
+                ErrorKind.INVALID_CHUNK_INDEX,
+            )
+        if size == 0:
+            raise InvalidInputError(
+                f"zero-length chunk {list(coords)} for array `{path}`: every chunk needs at least "
+                "one byte; delete the chunk to make it read as the fill value",
+                ErrorKind.ZERO_LENGTH_CHUNK,
+            )
+        return node
+
+    def record(self, node: NodeState, coords: Coords, ref: ChunkRef) -> None:
+        """Record the reference of a chunk whose bytes are stored, or a tombstone."""
+        self.changes.log(node.id, len(coords)).put(coords, ref)
+
+    def write_chunk(self, path: str, coords: Coords, data: memoryview) -> None:
+        """Store one chunk: inline up to the threshold, else as a new object."""
+        size = data.nbytes
+        node = self.writable_array(path, coords, size)
+        if size <= self.inline_threshold:
+            ref = inline_ref(data)
+        else:
+            chunk_id = os.urandom(OBJECT_ID_SIZE)
+            self.context.storage.put_new(chunk_key(chunk_id), data)
+            ref = native_ref(chunk_id, size)
+        self.changes.log(node.id, len(coords)).put(coords, ref)
+
+    async def put_chunk_async(self, data: memoryview) -> bytes:
+        """Store a chunk's bytes as a new object, awaiting the object store; return its id."""
+        chunk_id = os.urandom(OBJECT_ID_SIZE)
+        await self.context.storage.put_new_async(chunk_key(chunk_id), data)
+        return chunk_id
+
+    def delete_chunk(self, path: str, coords: Coords) -> None:
+        """Record that a chunk is gone; nothing to delete is no error."""
+        node = self.nodes.find(path)
+        if node is not None and node.grid is not None and node.grid.contains(coords):
+            self.record(node, coords, TOMBSTONE)
+
+    def delete_chunks(self, node: NodeState, leading: Coords) -> None:
+        """Record that every chunk whose coordinates start with ``leading`` is gone."""
+        table = self.chunk_table(node)
+        if len(leading) > table.rank:
+            return
+        chosen = np.all(table.coords[:, : len(leading)] == np.array(leading, np.int64), axis=1)
+        coords = table.coords[chosen]
+        if len(coords):
+            self.changes.log(node.id, table.rank).put_table(ChunkTable.deleted(coords))
+
+    # --- chunk reads ---------------------------------------------------------------------------
+
+    def locate(self, path: str, coords: Coords) -> ChunkRef | None:
+        """Return the reference of a chunk by path; None for anything that is not there."""
+        node = self.nodes.find(path)
+        if node is None or node.grid is None or not node.grid.contains(coords):
+            return None
+        return self.find_ref(node, coords)
+
+    def read(self, ref: ChunkRef, start: int, stop: int) -> bytes:
+        """Fetch bytes ``[start, stop)`` of a chunk."""
+        if ref.inline is not None:
+            return ref.inline[start:stop]
+        return self.context.assets.chunk(native_id(ref), ref.offset + start, stop - start)
+
+    async def read_async(self, ref: ChunkRef, start: int, stop: int) -> bytes:
+        """Do as `read` does, awaiting the object store."""
+        if ref.inline is not None:
+            return ref.inline[start:stop]
+        return await self.context.assets.chunk_async(
+            native_id(ref), ref.offset + start, stop - start
+        )
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _manifest_size(self, manifest_id: bytes) -> int:
+        info = self.base.manifest_files.find(manifest_id)
+        if info is None:
+            raise FormatError(
+                f"manifest information cannot be found: snapshot {encode_id(self.snapshot_id)} "
+                f"refers to manifest {encode_id(manifest_id)} but does not list it",
+                ErrorKind.MANIFEST_INFO_NOT_FOUND,
+            )
+        return info.size_bytes
+
+    def iter_tables(self) -> Iterator[tuple[NodeState, ChunkTable]]:
+        """Iterate over all arrays and their chunks, see `chunk_table`."""
+        for node in self.nodes.subtree("/"):
+            if node.grid is not None:
+                yield node, self.chunk_table(node)
+
+
+def inline_ref(data: memoryview) -> ChunkRef:
+    """Make a reference that carries the chunk's bytes itself."""
+    return ChunkRef(ChunkKind.INLINE, None, 0, data.nbytes, data.tobytes())
+
+
+def native_ref(chunk_id: bytes, size: int) -> ChunkRef:
+    """Make a reference to a whole chunk object of the repository."""
+    return ChunkRef(ChunkKind.NATIVE, chunk_id, 0, size)
+
+
+def native_id(ref: ChunkRef) -> bytes:
+    """Return the id of the object that holds a native chunk.
+
+    Raises
+    ------
+    SessionStateError
+        Kind ``unimplemented``: the chunk is virtual, its bytes lie outside the repository.
+    """
+    if ref.id is None:
+        raise SessionStateError(
+            f"cannot read the virtual chunk at {ref.location}: "
+            "this version reads native and inline chunks only",
+            ErrorKind.UNIMPLEMENTED,
+        )
+    return ref.id
+
+
+def _covers(ref: ManifestRef, coords: Coords) -> bool:
+    for (low, high), coord in zip(ref.extents, coords, strict=False):  # noqa: SIM110  (hot path)
+        if not low <= coord < high:
+            return False
+    return True

@@ -1,0 +1,527 @@
+"""The public entry point: create or open a repository, look at its history, start sessions.
+
+Methods translate between users' terms (text ids, datetimes) and the engine's, and leave the work to
+`icechunk.repo`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Self
+
+from icechunk._display import block
+from icechunk._iterators import AsyncCloseableIterator
+from icechunk.assets.manager import AssetManager
+from icechunk.config import RepositoryConfig, StorageSettings
+from icechunk.errors import ConflictError, ErrorKind, InvalidInputError, ReadOnlyError
+from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id
+from icechunk.format.repo_info import RepoInfo
+from icechunk.format.values import to_plain
+from icechunk.ops.log import Update
+from icechunk.repo.ancestry import branch_tip, history, snapshot_at, tag_target
+from icechunk.repo.context import RepoContext, update_policy
+from icechunk.repo.create import check_place, create_repository
+from icechunk.repo.entry_v2 import EntryPoint, find_spec_version
+from icechunk.repo.log import read_log
+from icechunk.repo.preconditions import IsOnline, SnapshotKnown
+from icechunk.repo.spec_version import SpecVersion, parse_spec_version
+from icechunk.repo.status import RepoAvailability, RepoStatus
+from icechunk.repo.stored_config import Choices, decode_config, encode_config
+from icechunk.repo.times import from_datetime, now_us
+from icechunk.repo.updates import (
+    CreateBranch,
+    CreateTag,
+    DeleteBranch,
+    DeleteTag,
+    ResetBranch,
+    SetConfig,
+)
+from icechunk.session import Session
+from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
+from icechunk.storage.base import Storage
+
+__all__ = ["RepoAvailability", "RepoStatus", "Repository", "SpecVersion"]
+
+
+class Repository:
+    """A version-controlled Zarr hierarchy in some storage.
+
+    Made by `create`, `open` or `open_or_create`. Holds no state of its own but the configuration
+    and caches: every method sees what is stored now. Safe to use from many threads, after a fork,
+    and in other processes by pickle.
+    """
+
+    __slots__ = ("_choices", "_context", "_default_metadata", "_storage")
+
+    def __init__(
+        self,
+        storage: Storage,
+        choices: Choices,
+        context: RepoContext,
+        default_metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._storage = storage
+        self._choices = choices
+        self._context = context
+        self._default_metadata = dict(default_metadata or {})
+
+    # --- making one ----------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        storage: Storage,
+        config: RepositoryConfig | None = None,
+        authorize_virtual_chunk_access: Mapping[str, Any] | None = None,
+        spec_version: SpecVersion | int | None = None,
+        check_clean_root: bool = True,
+        attribution: object = None,
+    ) -> Self:
+        """Create a repository with one empty snapshot on branch ``main``.
+
+        Parameters
+        ----------
+        storage
+            Where to create it.
+        config
+            Configuration to use. It is stored with the repository unless it is the default one.
+        authorize_virtual_chunk_access
+            Not supported yet, leave it out.
+        spec_version
+            Version of the format; 2, the default, is the only one supported yet.
+        check_clean_root
+            Whether to refuse a place that holds anything already.
+        attribution
+            Not supported yet, leave it out.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``parent-directory-not-clean`` or ``empty-prefix-creation``.
+        ReadOnlyError
+            Kind ``read-only-storage``.
+        ConflictError
+            Kind ``repo-info-updated``: somebody else created a repository there.
+        """
+        _refuse_unsupported(authorize_virtual_chunk_access, attribution)
+        parse_spec_version(spec_version)
+        choices = Choices.of(None, config)
+        in_effect = choices.in_effect(storage)
+        configured = storage.configured(in_effect.storage)
+        check_place(configured, must_be_clean=check_clean_root)
+        stored = None if choices.config == RepositoryConfig() else encode_config(choices.config)
+        entry = EntryPoint(configured)
+        level = update_policy(in_effect).compression_level
+        create_repository(configured, entry, stored, now_us(), level=level)
+        return cls(storage, choices, RepoContext(configured, in_effect, entry=entry))
+
+    @classmethod
+    def open(
+        cls,
+        storage: Storage,
+        config: RepositoryConfig | None = None,
+        authorize_virtual_chunk_access: Mapping[str, Any] | None = None,
+        attribution: object = None,
+    ) -> Self:
+        """Open an existing repository. Costs one request.
+
+        Parameters
+        ----------
+        storage
+            Where it is.
+        config
+            Configuration that takes precedence over the stored one, setting by setting.
+        authorize_virtual_chunk_access
+            Not supported yet, leave it out.
+        attribution
+            Not supported yet, leave it out.
+
+        Raises
+        ------
+        RepositoryNotFoundError
+            There is none.
+        FormatError
+            Kind ``unsupported-spec-version``: it is of another version than 2.
+        """
+        _refuse_unsupported(authorize_virtual_chunk_access, attribution)
+        passed = None if config is None else config.storage
+        first = EntryPoint(storage.configured(passed)).load()
+        choices = Choices.of(decode_config(first.info.config), config)
+        in_effect = choices.in_effect(storage)
+        configured = storage.configured(in_effect.storage)
+        entry = EntryPoint(configured, seen=first)
+        return cls(storage, choices, RepoContext(configured, in_effect, entry=entry))
+
+    @classmethod
+    def open_or_create(
+        cls,
+        storage: Storage,
+        config: RepositoryConfig | None = None,
+        authorize_virtual_chunk_access: Mapping[str, Any] | None = None,
+        create_version: SpecVersion | int | None = None,
+        check_clean_root: bool = True,
+        attribution: object = None,
+    ) -> Self:
+        """Open the repository in a storage, creating it first if there is none.
+
+        Takes what `open` and `create` take; of several processes that do so at once, one creates
+        the repository and the others open it.
+        """
+        if cls.exists(storage, None if config is None else config.storage):
+            return cls.open(storage, config, authorize_virtual_chunk_access, attribution)
+        try:
+            return cls.create(
+                storage,
+                config,
+                authorize_virtual_chunk_access,
+                create_version,
+                check_clean_root,
+                attribution,
+            )
+        except (ConflictError, InvalidInputError):
+            # Somebody else may have been faster; if it was not that, the first error stands.
+            if not cls.exists(storage, None if config is None else config.storage):
+                raise
+            return cls.open(storage, config, authorize_virtual_chunk_access, attribution)
+
+    @staticmethod
+    def exists(storage: Storage, storage_settings: StorageSettings | None = None) -> bool:
+        """Tell whether there is a repository, of any version, in a storage."""
+        return find_spec_version(storage.configured(storage_settings)) is not None
+
+    @staticmethod
+    def fetch_config(storage: Storage) -> RepositoryConfig | None:
+        """Return the configuration stored with a repository, None if none is.
+
+        Raises
+        ------
+        RepositoryNotFoundError
+            There is no repository.
+        """
+        return decode_config(EntryPoint(storage.configured(None)).load().info.config)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unpickle, (type(self), self._storage, self._choices, self._default_metadata)
+
+    # --- what it is ----------------------------------------------------------------------------
+
+    @property
+    def storage(self) -> Storage:
+        """The storage the repository is in."""
+        return self._storage
+
+    @property
+    def config(self) -> RepositoryConfig:
+        """A copy of the configuration in effect, storage defaults filled in."""
+        return copy.deepcopy(self._context.config)
+
+    @property
+    def spec_version(self) -> SpecVersion:
+        """Version of the format the repository follows."""
+        return SpecVersion(self._context.spec_version)
+
+    def save_config(self) -> None:
+        """Store the configuration, for everybody who opens the repository from now on.
+
+        What was chosen is stored, not what the storage defaults to. Raises as every change does,
+        see `create_branch`.
+        """
+        self._context.update(SetConfig(encode_config(self._choices.config)))
+
+    def set_default_commit_metadata(self, metadata: dict[str, Any]) -> None:
+        """Set properties for the commits of sessions opened from now on through this object.
+
+        The metadata of a commit is laid over them. They are not stored.
+
+        Raises
+        ------
+        TypeError
+            The metadata are not JSON-like.
+        """
+        self._default_metadata = to_plain(metadata)
+
+    def default_commit_metadata(self) -> dict[str, Any]:
+        """Return the properties that `set_default_commit_metadata` set."""
+        return copy.deepcopy(self._default_metadata)
+
+    # --- history -------------------------------------------------------------------------------
+
+    def ancestry(
+        self,
+        *,
+        branch: str | None = None,
+        tag: str | None = None,
+        snapshot_id: str | None = None,
+    ) -> AsyncCloseableIterator[SnapshotInfo]:
+        """Iterate over the history of a branch, tag or snapshot, newest first.
+
+        Works with ``for`` and ``async for``. The history is that of the moment of the call; no
+        snapshot file is opened.
+
+        Raises
+        ------
+        ValueError
+            Not exactly one of the three was given.
+        RefNotFoundError
+            There is no such branch or tag.
+        SnapshotNotFoundError
+            There is no such snapshot.
+        """
+        info, start = self._resolve(branch, tag, snapshot_id)
+        return AsyncCloseableIterator(map(SnapshotInfo._of, history(info, start)))
+
+    def lookup_snapshot(self, snapshot_id: str) -> SnapshotInfo:
+        """Return what the history knows about one snapshot.
+
+        Raises
+        ------
+        SnapshotNotFoundError
+            The repository does not know it.
+        """
+        info, snapshot = self._resolve(None, None, snapshot_id)
+        return SnapshotInfo._of(info.snapshots.info(snapshot))
+
+    def list_manifest_files(self, snapshot_id: str) -> list[ManifestFileInfo]:
+        """List the manifest files of a snapshot, sorted by id."""
+        _, snapshot = self._resolve(None, None, snapshot_id)
+        files = self._context.assets.snapshot(snapshot).manifest_files
+        return sorted(map(ManifestFileInfo._of, files), key=lambda file: file.id)
+
+    def ops_log(self) -> AsyncCloseableIterator[Update]:
+        """Iterate over everything that was done to the repository, newest first.
+
+        Older parts of the log are fetched as the iteration reaches them.
+        """
+        entries = read_log(self._context.info(), self._context.entry.load_backup)
+        return AsyncCloseableIterator(
+            map(Update._of, entries), blocking=not self._context.storage.is_local
+        )
+
+    # --- branches ------------------------------------------------------------------------------
+
+    def create_branch(self, branch: str, snapshot_id: str) -> None:
+        """Point a new branch at a snapshot.
+
+        Raises
+        ------
+        AlreadyExistsError
+            Kind ``branch-already-exists``.
+        SnapshotNotFoundError
+            The repository does not know the snapshot.
+        ReadOnlyError
+            Kind ``read-only-repository``: the repository takes no changes now.
+        ConflictError
+            Kind ``update-attempts-exhausted``: too many others changed the repository meanwhile.
+        """
+        self._context.update(CreateBranch(branch, _parse_id(snapshot_id)))
+
+    def list_branches(self) -> set[str]:
+        """Return the names of all branches."""
+        return set(self._context.info().branches)
+
+    def lookup_branch(self, branch: str) -> str:
+        """Return the id of the snapshot a branch points to.
+
+        Raises
+        ------
+        RefNotFoundError
+            There is no such branch.
+        """
+        return encode_id(branch_tip(self._context.info(), branch))
+
+    def reset_branch(
+        self, branch: str, snapshot_id: str, *, from_snapshot_id: str | None = None
+    ) -> None:
+        """Point a branch at any snapshot of the repository, whatever it pointed to.
+
+        Parameters
+        ----------
+        branch
+            Name of the branch.
+        snapshot_id
+            Where it shall point.
+        from_snapshot_id
+            If given, the branch is moved only if it still points here.
+
+        Raises
+        ------
+        RefNotFoundError
+            There is no such branch.
+        SnapshotNotFoundError
+            The repository does not know the snapshot.
+        ConflictError
+            Kind ``branch-update-conflict``: the branch is not at `from_snapshot_id`.
+        """
+        expected = None if from_snapshot_id is None else _parse_id(from_snapshot_id)
+        self._context.update(ResetBranch(branch, _parse_id(snapshot_id), expected))
+
+    def delete_branch(self, branch: str) -> None:
+        """Delete a branch. Its snapshots stay until garbage is collected.
+
+        Raises
+        ------
+        RefNotFoundError
+            There is no such branch.
+        SessionStateError
+            Kind ``cannot-delete-main``: every repository has a branch ``main``.
+        """
+        self._context.update(DeleteBranch(branch))
+
+    # --- tags ----------------------------------------------------------------------------------
+
+    def create_tag(self, tag: str, snapshot_id: str) -> None:
+        """Give a snapshot a name that will never mean another one.
+
+        Raises
+        ------
+        AlreadyExistsError
+            Kind ``tag-already-exists``, or ``tag-previously-deleted``: names are not reused.
+        SnapshotNotFoundError
+            The repository does not know the snapshot.
+        SessionStateError
+            Kind ``feature-flag-disabled``: the repository does not allow it.
+        """
+        self._context.update(CreateTag(tag, _parse_id(snapshot_id)))
+
+    def list_tags(self) -> set[str]:
+        """Return the names of all tags, without deleted ones."""
+        return set(self._context.info().tags)
+
+    def lookup_tag(self, tag: str) -> str:
+        """Return the id of the snapshot a tag stands for.
+
+        Raises
+        ------
+        RefNotFoundError
+            There is no such tag.
+        """
+        return encode_id(tag_target(self._context.info(), tag))
+
+    def delete_tag(self, tag: str) -> None:
+        """Delete a tag; its name stays taken.
+
+        Raises
+        ------
+        RefNotFoundError
+            There is no such tag.
+        SessionStateError
+            Kind ``feature-flag-disabled``: the repository does not allow it.
+        """
+        self._context.update(DeleteTag(tag))
+
+    # --- sessions ------------------------------------------------------------------------------
+
+    def readonly_session(
+        self,
+        branch: str | None = None,
+        *,
+        tag: str | None = None,
+        snapshot_id: str | None = None,
+        as_of: datetime | None = None,
+    ) -> Session:
+        """Open one state of the data for reading.
+
+        Parameters
+        ----------
+        branch, tag, snapshot_id
+            Which state: exactly one of them.
+        as_of
+            With `branch`: the newest state of its history that was written by then. Needs a time
+            zone.
+
+        Raises
+        ------
+        ValueError
+            Not exactly one was given, or `as_of` without a branch.
+        RefNotFoundError
+            There is no such branch or tag.
+        SnapshotNotFoundError
+            There is no such snapshot, or none that old (kind ``no-snapshot-at-time``).
+        """
+        if as_of is None:
+            return Session.readonly(self._context, self._resolve(branch, tag, snapshot_id)[1])
+        if branch is None or tag is not None or snapshot_id is not None:
+            raise ValueError("as_of argument must be provided together with a branch name")
+        time_us = from_datetime(as_of)
+        return Session.readonly(self._context, snapshot_at(self._context.info(), branch, time_us))
+
+    def writable_session(self, branch: str) -> Session:
+        """Open the tip of a branch for writing.
+
+        The session stays at that tip; a commit fails if somebody else commits to the branch first.
+
+        Raises
+        ------
+        RefNotFoundError
+            There is no such branch.
+        ReadOnlyError
+            Kind ``read-only-storage``, or ``read-only-repository``: no changes are taken now.
+        """
+        if not self._context.storage.can_write:
+            raise ReadOnlyError(
+                f"cannot write to branch `{branch}`, the storage is read-only: {self._storage!r}",
+                ErrorKind.READ_ONLY_STORAGE,
+            )
+        info = self._context.info()
+        IsOnline("Cannot create writable session").check(info)
+        return Session.writable(
+            self._context, branch, branch_tip(info, branch), self.default_commit_metadata()
+        )
+
+    # --- display -------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return block(
+            f"icechunk.Repository (v{int(self.spec_version)})",
+            {"storage": repr(self._storage), "config": "<RepositoryConfig ...>"},
+        )
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _resolve(
+        self, branch: str | None, tag: str | None, snapshot_id: str | None
+    ) -> tuple[RepoInfo, bytes]:
+        """Return the state stored now, and the snapshot that exactly one selector names in it."""
+        if sum(given is not None for given in (branch, tag, snapshot_id)) != 1:
+            raise ValueError("Must provide one of branch, tag, or snapshot_id")
+        wanted = None if snapshot_id is None else _parse_id(snapshot_id)
+        info = self._context.info()
+        if branch is not None:
+            return info, branch_tip(info, branch)
+        if tag is not None:
+            return info, tag_target(info, tag)
+        assert wanted is not None
+        SnapshotKnown(wanted).check(info)
+        return info, wanted
+
+
+def _unpickle(
+    cls: type[Repository], storage: Storage, choices: Choices, default_metadata: dict[str, Any]
+) -> Repository:
+    in_effect = choices.in_effect(storage)
+    configured = storage.configured(in_effect.storage)
+    assets = AssetManager.shared(configured, in_effect)
+    return cls(
+        storage, choices, RepoContext(configured, in_effect, assets=assets), default_metadata
+    )
+
+
+def _parse_id(text: str) -> bytes:
+    try:
+        return decode_id(text, OBJECT_ID_SIZE)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"invalid snapshot id: `{text}`", ErrorKind.INVALID_SNAPSHOT_ID
+        ) from error
+
+
+def _refuse_unsupported(authorize_virtual_chunk_access: object, attribution: object) -> None:
+    """Say what is not there yet, rather than ignore what a user relies on."""
+    for name, value in (
+        ("authorize_virtual_chunk_access", authorize_virtual_chunk_access),
+        ("attribution", attribution),
+    ):
+        if value is not None:
+            raise NotImplementedError(f"{name} is not supported yet: leave it out")

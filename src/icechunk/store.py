@@ -1,0 +1,535 @@
+"""The Zarr store on a session.
+
+A thin adapter: Zarr's keys and byte ranges on one side, the session's workspace on the other.
+Memory and local disks answer in microseconds, so for them the coroutines call the synchronous code
+directly and Zarr may call that code itself (its synchronous store protocol). For object stores the
+chunk path awaits the transfer, and only a missing manifest costs a hop to a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.core.sync import SyncMixin
+
+from icechunk._iterators import AsyncCloseableIterator
+from icechunk.changes.view import NodeState
+from icechunk.changes.workspace import Coords, Workspace, inline_ref, native_ref
+from icechunk.chunks import ChunkRef, ChunkTable
+from icechunk.errors import (
+    ErrorKind,
+    InvalidInputError,
+    NodeNotFoundError,
+    ReadOnlyError,
+    SessionStateError,
+)
+from icechunk.keys import (
+    METADATA_NAME,
+    ChunkKey,
+    MetadataKey,
+    chunk_key_prefix,
+    chunk_prefix,
+    metadata_key,
+    node_path,
+    parse_key,
+    split_chunk_key,
+)
+from icechunk.session import Session
+
+Result = TypeVar("Result")
+
+
+class MissingValueError(NodeNotFoundError, FileNotFoundError):
+    """No value for a key, in the type that Zarr's store contract names."""
+
+
+class IcechunkStore(Store, SyncMixin):
+    """A Zarr v3 store on an Icechunk session.
+
+    Obtained as `Session.store`; cheap, and all stores of one session share its state. Values are
+    kept byte for byte. Keys must be those of Zarr v3 groups and arrays with the ``default`` chunk
+    key encoding; others are refused.
+
+    Parameters
+    ----------
+    session
+        The session to read and write.
+    read_only
+        Refuse writes through this store; defaults to the session's own state.
+    """
+
+    def __init__(self, session: Session, read_only: bool | None = None) -> None:
+        super().__init__(read_only=session.read_only if read_only is None else read_only)
+        self._session = session
+        self._is_open = True
+
+    # --- what it is ----------------------------------------------------------------------------
+
+    @property
+    def session(self) -> Session:
+        """The session (or fork) that the store works on."""
+        return self._session
+
+    @property
+    def _workspace(self) -> Workspace:
+        return self._session._workspace
+
+    @property
+    def _supports_sync_io(self) -> bool:
+        """Zarr asks whether to call the synchronous methods from its own threads."""
+        return self._workspace.context.storage.is_local
+
+    @property
+    def supports_writes(self) -> bool:
+        """Stores can write, if their session can."""
+        return True
+
+    @property
+    def supports_deletes(self) -> bool:
+        """Stores can delete, if their session can."""
+        return True
+
+    @property
+    def supports_listing(self) -> bool:
+        """Stores can list."""
+        return True
+
+    @property
+    def supports_partial_writes(self) -> Literal[False]:
+        """Chunks are written whole."""
+        return False
+
+    @property
+    def supports_consolidated_metadata(self) -> bool:
+        """Snapshots hold all metadata in one object already."""
+        return False
+
+    def with_read_only(self, read_only: bool = False) -> IcechunkStore:
+        """Return a store on the same session that does or does not refuse writes itself."""
+        store = type(self)(self._session, read_only=read_only)
+        store._is_open = False
+        return store
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, IcechunkStore) and self._session == other._session
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        session = self._session
+        return (
+            "<icechunk.IcechunkStore>\n"
+            f"read_only: {self.read_only}\n"
+            f"snapshot_id: {session.snapshot_id}\n"
+            f"branch: {session.branch}\n"
+        )
+
+    def __str__(self) -> str:
+        return f"icechunk://{self._session.snapshot_id}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._session, self.read_only)
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Return the value of a key or None, without an event loop."""
+        if prototype is None:
+            prototype = default_buffer_prototype()
+        found = self._find(key)
+        if found is None:
+            return None
+        if isinstance(found, bytes):
+            data = _slice(found, byte_range)
+        else:
+            data = self._workspace.read(found, *_span(found.length, byte_range, "chunk"))
+        return prototype.buffer.from_bytes(data)
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Return the value of a key, None when there is none.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``invalid-key``, or ``invalid-byte-range`` for a range beyond the value.
+        """
+        workspace = self._workspace
+        if workspace.context.storage.is_local:
+            return self.get_sync(key, prototype=prototype, byte_range=byte_range)
+        if prototype is None:
+            prototype = default_buffer_prototype()
+        found = await self._find_async(key)
+        if found is None:
+            return None
+        if isinstance(found, bytes):
+            data = _slice(found, byte_range)
+        else:
+            span = _span(found.length, byte_range, "chunk")
+            data = await workspace.read_async(found, *span)
+        return prototype.buffer.from_bytes(data)
+
+    async def get_partial_values(
+        self,
+        prototype: BufferPrototype,
+        key_ranges: Iterable[tuple[str, ByteRequest | None]],
+    ) -> list[Buffer | None]:
+        """Return many values or parts of values, in order, None where there is nothing."""
+        limit = asyncio.Semaphore(self._workspace.partial_values_at_once)
+
+        async def get_one(key: str, byte_range: ByteRequest | None) -> Buffer | None:
+            async with limit:
+                return await self.get(key, prototype, byte_range)
+
+        return await asyncio.gather(*(get_one(key, part) for key, part in key_ranges))
+
+    async def exists(self, key: str) -> bool:
+        """Whether a node or a chunk reference exists; the chunk's object is not looked at."""
+        return await self._find_async(key) is not None
+
+    async def getsize(self, key: str) -> int:
+        """Size of a value in bytes.
+
+        Raises
+        ------
+        NodeNotFoundError
+            Kind ``key-not-found``: there is no value. Also a `FileNotFoundError`, as Zarr asks.
+        """
+        found = await self._find_async(key)
+        if found is None:
+            raise MissingValueError(f"no value for key `{key}`", ErrorKind.KEY_NOT_FOUND)
+        return len(found) if isinstance(found, bytes) else found.length
+
+    async def getsize_prefix(self, prefix: str) -> int:
+        """Total size of all values below a prefix, in bytes."""
+        return await self._in_thread(lambda: self._size_below(prefix))
+
+    def _find(self, key: str) -> bytes | ChunkRef | None:
+        """Return a document's bytes or a chunk's reference."""
+        workspace = self._workspace
+        chunk = split_chunk_key(key)
+        if chunk is not None:
+            ref = workspace.locate("/" + chunk[0], chunk[1])
+            if ref is not None:
+                return ref
+        parsed = parse_key(key)
+        if isinstance(parsed, MetadataKey):
+            node = workspace.nodes.find(parsed.path)
+            return None if node is None else node.user_data
+        if isinstance(parsed, ChunkKey) and chunk is None:
+            return workspace.locate(parsed.path, parsed.coords)
+        return None
+
+    # --- writing -------------------------------------------------------------------------------
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Write a value without an event loop."""
+        self._check_value(value)
+        self._check_session()
+        chunk = split_chunk_key(key)
+        if chunk is not None and _is_plain(key):
+            data = memoryview(value.as_numpy_array()).cast("B")
+            self._workspace.write_chunk("/" + chunk[0], chunk[1], data)
+            return
+        match parse_key(key):
+            case MetadataKey(path):
+                self._workspace.put_document(path, value.to_bytes())
+            case ChunkKey(path, coords):
+                data = memoryview(value.as_numpy_array()).cast("B")
+                self._workspace.write_chunk(path, coords, data)
+            case _:
+                raise _no_v2(key)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a value: a node's document, or a chunk.
+
+        A chunk of up to ``inline_chunk_threshold_bytes`` is kept with the session's edits; a larger
+        one goes to storage now, as an object that nothing refers to before the commit.
+
+        Raises
+        ------
+        ReadOnlyError
+            Kind ``read-only-store``.
+        InvalidInputError
+            Kinds ``invalid-key``, ``bad-metadata``, ``invalid-chunk-index``, ``not-an-array``,
+            ``zero-length-chunk``.
+        NodeNotFoundError
+            A chunk of an array that does not exist.
+        AlreadyExistsError
+            An array document where a group exists, or the reverse.
+        """
+        workspace = self._workspace
+        if workspace.context.storage.is_local:
+            self.set_sync(key, value)
+            return
+        self._check_value(value)
+        self._check_session()
+        await self._load()
+        parsed = parse_key(key)
+        if not isinstance(parsed, ChunkKey):
+            self.set_sync(key, value)
+            return
+        data = memoryview(value.as_numpy_array()).cast("B")
+        node = workspace.writable_array(parsed.path, parsed.coords, data.nbytes)
+        if data.nbytes <= workspace.inline_threshold:
+            ref = inline_ref(data)
+        else:
+            ref = native_ref(await workspace.put_chunk_async(data), data.nbytes)
+        workspace.record(node, parsed.coords, ref)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write a value unless the key has one."""
+        self._check_session()
+        if not await self.exists(key):
+            await self.set(key, value)
+
+    def delete_sync(self, key: str) -> None:
+        """Delete a value without an event loop."""
+        self._check_session()
+        match parse_key(key):
+            case MetadataKey(path):
+                self._workspace.nodes.delete(path)
+            case ChunkKey(path, coords):
+                self._workspace.delete_chunk(path, coords)
+
+    async def delete(self, key: str) -> None:
+        """Delete a node with all below it, or a chunk; nothing there is no error."""
+        self._check_session()
+        await self._load()
+        self.delete_sync(key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Delete a node with all below it, or all chunks below a chunk prefix."""
+        self._check_session()
+        await self._in_thread(lambda: self._delete_below(prefix))
+
+    async def clear(self) -> None:
+        """Delete every node, the root included."""
+        await self.delete_dir("")
+
+    def sync_clear(self) -> None:
+        """Delete every node, without an event loop."""
+        self._check_session()
+        self._delete_below("")
+
+    def _delete_below(self, prefix: str) -> None:
+        text = prefix.strip("/")
+        path = node_path(text)
+        nodes = self._workspace.nodes
+        if path == "/" or nodes.find(path) is not None:
+            nodes.delete(path)
+            return
+        array = nodes.nearest_array(path)
+        if array is not None:
+            leading = chunk_prefix(array.path, path if array.path != "/" else text)
+            if leading is not None:
+                self._workspace.delete_chunks(array, leading)
+
+    def _check_value(self, value: object) -> None:
+        if not isinstance(value, Buffer):
+            raise TypeError(
+                "IcechunkStore.set(): `value` must be a Buffer instance. "
+                f"Got an instance of {type(value)} instead."
+            )
+
+    def _check_session(self) -> None:
+        self._check_writable()
+        if self._session._read_only:
+            raise ReadOnlyError(
+                f"cannot write: the session is read-only at snapshot {self._session.snapshot_id}; "
+                "open one with Repository.writable_session",
+                ErrorKind.READ_ONLY_STORE,
+            )
+
+    # --- listing -------------------------------------------------------------------------------
+
+    def list(self) -> AsyncCloseableIterator[str]:
+        """Iterate over all keys: first documents, then chunks."""
+        return self.list_prefix("")
+
+    def list_prefix(self, prefix: str) -> AsyncCloseableIterator[str]:
+        """Iterate over the keys at and below a node: first documents, then chunks.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``bad-key-prefix``: no node lies there.
+        """
+        path = node_path(prefix)
+        nodes = self._workspace.nodes
+        if path != "/" and nodes.find(path) is None:
+            raise InvalidInputError(
+                f"bad key prefix `{prefix}`: no group or array exists there",
+                ErrorKind.BAD_KEY_PREFIX,
+            )
+        blocking = not self._workspace.context.storage.is_local
+        return AsyncCloseableIterator(self._keys_below(path), blocking=blocking)
+
+    def list_dir(self, prefix: str) -> AsyncCloseableIterator[str]:
+        """Iterate over the names directly below a prefix; nothing when it does not exist."""
+        return AsyncCloseableIterator(iter(self._names_in(prefix)))
+
+    async def is_empty(self, prefix: str) -> bool:
+        """Whether nothing lies below a prefix."""
+        return not await self._in_thread(lambda: self._names_in(prefix))
+
+    def _keys_below(self, path: str) -> Iterator[str]:
+        states = list(self._workspace.nodes.subtree(path))
+        for state in states:
+            yield metadata_key(state.path)
+        for state in states:
+            if state.is_array:
+                yield from _chunk_keys(state, self._workspace.chunk_table(state))
+
+    def _names_in(self, prefix: str) -> Sequence[str]:
+        text = prefix.strip("/")
+        path = node_path(text)
+        nodes = self._workspace.nodes
+        node = nodes.find(path)
+        if node is not None:
+            return (
+                [METADATA_NAME, "c"]
+                if node.is_array
+                else [
+                    *nodes.child_names(path),
+                    METADATA_NAME,
+                ]
+            )
+        array = nodes.nearest_array(path)
+        if array is None:
+            return []
+        leading = chunk_prefix(array.path, path if array.path != "/" else text)
+        if leading is None:
+            return []
+        return _next_coordinates(self._workspace.chunk_table(array), leading)
+
+    def _size_below(self, prefix: str) -> int:
+        path = node_path(prefix)
+        nodes = self._workspace.nodes
+        if path != "/" and nodes.find(path) is None:
+            array = nodes.nearest_array(path)
+            leading = None
+            if array is not None:
+                text = path if array.path != "/" else prefix.strip("/")
+                leading = chunk_prefix(array.path, text)
+            if array is None or leading is None:
+                raise InvalidInputError(
+                    f"bad key prefix `{prefix}`: no group or array exists there",
+                    ErrorKind.BAD_KEY_PREFIX,
+                )
+            table = self._workspace.chunk_table(array)
+            return int(table.lengths[_starts_with(table, leading)].sum())
+        total = 0
+        for state in nodes.subtree(path):
+            total += len(state.user_data)
+            if state.is_array:
+                total += int(self._workspace.chunk_table(state).lengths.sum())
+        return total
+
+    # --- event loop ----------------------------------------------------------------------------
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        """Run work that may fetch manifests: at once where that is quick, else in a thread."""
+        if self._workspace.context.storage.is_local:
+            return work()
+        return await asyncio.to_thread(work)
+
+    async def _find_async(self, key: str) -> bytes | ChunkRef | None:
+        """Do as `_find` does, in a thread only when something has to be fetched."""
+        workspace = self._workspace
+        if not workspace.context.storage.is_local:
+            prefix, coords = split_chunk_key(key) or ("", ())
+            if workspace.must_fetch("/" + prefix, coords):
+                return await asyncio.to_thread(self._find, key)
+        return self._find(key)
+
+    async def _load(self) -> None:
+        if not self._workspace.is_loaded:
+            await self._in_thread(lambda: self._workspace.nodes)
+
+
+def _is_plain(key: str) -> bool:
+    return "//" not in key and ".." not in key and not key.startswith("/")
+
+
+def _chunk_keys(state: NodeState, table: ChunkTable) -> Iterator[str]:
+    prefix = chunk_key_prefix(state.path)
+    if table.rank == 0:
+        yield from [prefix] * len(table)
+        return
+    for coords in table.coords.tolist():
+        yield "/".join([prefix, *map(str, coords)])
+
+
+def _starts_with(table: ChunkTable, leading: Coords) -> Any:
+    """Mask of the rows whose coordinates start with ``leading``."""
+    if len(leading) > table.rank:
+        return np.zeros(len(table), bool)
+    return np.all(table.coords[:, : len(leading)] == np.array(leading, np.int64), axis=1)
+
+
+def _next_coordinates(table: ChunkTable, leading: Coords) -> list[str]:
+    """Names of the directory entries below a chunk prefix."""
+    axis = len(leading)
+    if axis >= table.rank:
+        return []
+    values = np.unique(table.coords[_starts_with(table, leading), axis])
+    return [str(value) for value in values.tolist()]
+
+
+def _span(length: int, request: ByteRequest | None, what: str) -> tuple[int, int]:
+    """Resolve a byte request against a value of known length; no clamping."""
+    if request is None:
+        return 0, length
+    match request:
+        case RangeByteRequest(start, end):
+            shown = f"Bounded({start}..{end})"
+            fits = 0 <= start <= end <= length and start < max(length, 1)
+        case OffsetByteRequest(start):
+            end, shown = length, f"From({start})"
+            fits = 0 <= start < length
+        case SuffixByteRequest(suffix):
+            start, end, shown = length - suffix, length, f"Last({suffix})"
+            fits = 0 <= suffix <= length
+        case _:
+            raise ValueError(f"Unexpected byte_range, got {request!r}.")
+    if not fits:
+        raise InvalidInputError(
+            f"byte range {shown} is out of bounds for {what} of length {length}",
+            ErrorKind.INVALID_BYTE_RANGE,
+        )
+    return start, end
+
+
+def _slice(document: bytes, request: ByteRequest | None) -> bytes:
+    start, end = _span(len(document), request, "document")
+    return document[start:end]
+
+
+def _no_v2(key: str) -> SessionStateError:
+    return SessionStateError(
+        f"cannot write `{key}`: Icechunk stores Zarr v3 only; create the array or group with "
+        "zarr_format=3",
+        ErrorKind.UNIMPLEMENTED,
+    )
