@@ -66,7 +66,7 @@ def parse_key(key: str) -> Key:
         return MetadataKey(_node_path(head, slash, key))
     if last in V2_NAMES:
         return V2Key(_node_path(head, slash, key))
-    chunk = split_chunk_key(text)
+    chunk = None if text.startswith("/") else split_chunk_key(text)
     if chunk is not None:
         prefix, coords = chunk
         return ChunkKey(_node_path(prefix, "/" if prefix else "", key), coords)

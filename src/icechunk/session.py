@@ -121,14 +121,17 @@ class Session:
         """A Zarr store on this session; every store of a session shares its state."""
         from icechunk.store import IcechunkStore  # the store needs Session, so it comes second
 
-        return IcechunkStore(self)
+        store = IcechunkStore(self)
+        store._is_open = True
+        return store
 
     def status(self) -> Diff:
         """Compare the session's edits to its base snapshot."""
         workspace = self._workspace
         changes = workspace.changes
-        log = transaction_log(changes, workspace.snapshot_id)
-        created = {edit.id: edit.path for edit in changes.created.values()}
+        with changes.lock:
+            log = transaction_log(changes, workspace.snapshot_id)
+            created = {edit.id: edit.path for edit in changes.created.values()}
         return diff_of(log, lambda node_id: created.get(node_id) or self._base_path(node_id))
 
     def discard_changes(self) -> None:
@@ -188,6 +191,12 @@ class Session:
         Costs one manifest per touched split of every touched array, whatever its size before; then
         three small objects and the swap of the repository object.
         """
+        with self._workspace.changes.lock:  # no edit may arrive between the snapshot and the swap
+            return self._commit(message, metadata, allow_empty=allow_empty)
+
+    def _commit(
+        self, message: str, metadata: dict[str, Any] | None, *, allow_empty: bool
+    ) -> str:
         branch = self._branch
         if branch is None:
             raise SessionStateError(
@@ -206,9 +215,9 @@ class Session:
         snapshot = write_snapshot(workspace, message, properties)
         entry = _entry(snapshot, parent_id=workspace.snapshot_id)
         workspace.context.commit_snapshot(branch, entry, expected_parent=workspace.snapshot_id)
-        workspace.move_to(snapshot.id)
         self._branch = None
         self._read_only = True
+        workspace.move_to(snapshot.id)
         return encode_id(snapshot.id)
 
     # --- distributed writes --------------------------------------------------------------------
@@ -231,10 +240,13 @@ class Session:
                 ErrorKind.CANNOT_FORK_READ_ONLY_SESSION,
             )
         workspace = self._workspace
-        base_id = workspace.snapshot_id
-        lineage = workspace.changes.fork_point()
-        if not workspace.changes.is_empty():
-            base_id = write_snapshot(workspace, FORK_MESSAGE, {}).id
+        changes = workspace.changes
+        with changes.lock:
+            changes.require_open()
+            base_id = workspace.snapshot_id
+            lineage = changes.fork_point()
+            if not changes.is_empty():
+                base_id = write_snapshot(workspace, FORK_MESSAGE, {}).id
         forked = Workspace(workspace.context, base_id, ChangeSet(lineage=lineage))
         return ForkSession(forked)
 
@@ -265,20 +277,28 @@ class Session:
                 ErrorKind.MERGE_NOT_ALLOWED,
             )
         workspace = self._workspace
-        merge(
-            workspace.changes,
-            [other._workspace.changes for other in others],
-            base_path=self._base_path,
-            on_overlap=overlap,
-        )
-        if workspace.is_loaded:
-            workspace.nodes.forget()
+        changes = workspace.changes
+        with changes.lock:
+            changes.require_open()
+            merge(
+                changes,
+                [other._workspace.changes for other in others],
+                base_path=self._base_path,
+                base_id=self._base_id,
+                on_overlap=overlap,
+            )
+            if workspace.is_loaded:
+                workspace.nodes.forget()
 
     # --- plumbing ------------------------------------------------------------------------------
 
     def _base_path(self, node_id: bytes) -> str | None:
         node = self._workspace.base.nodes.find_id(node_id)
         return None if node is None else node.path
+
+    def _base_id(self, path: str) -> bytes | None:
+        node = self._workspace.base.nodes.find(path)
+        return None if node is None else node.id
 
     def _require_writable(self, action: str) -> None:
         if self._read_only:

@@ -25,7 +25,13 @@ from zarr.core.sync import SyncMixin
 
 from icechunk._iterators import AsyncCloseableIterator
 from icechunk.changes.view import NodeState
-from icechunk.changes.workspace import Coords, Workspace, inline_ref, native_ref
+from icechunk.changes.workspace import (
+    Coords,
+    Workspace,
+    inline_ref,
+    native_ref,
+    writable_array,
+)
 from icechunk.chunks import ChunkRef, ChunkTable
 from icechunk.errors import (
     ErrorKind,
@@ -72,7 +78,6 @@ class IcechunkStore(Store, SyncMixin):
     def __init__(self, session: Session, read_only: bool | None = None) -> None:
         super().__init__(read_only=session.read_only if read_only is None else read_only)
         self._session = session
-        self._is_open = True
 
     # --- what it is ----------------------------------------------------------------------------
 
@@ -117,9 +122,7 @@ class IcechunkStore(Store, SyncMixin):
 
     def with_read_only(self, read_only: bool = False) -> IcechunkStore:
         """Return a store on the same session that does or does not refuse writes itself."""
-        store = type(self)(self._session, read_only=read_only)
-        store._is_open = False
-        return store
+        return type(self)(self._session, read_only=read_only)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, IcechunkStore) and self._session == other._session
@@ -139,7 +142,7 @@ class IcechunkStore(Store, SyncMixin):
         return f"icechunk://{self._session.snapshot_id}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._session, self.read_only)
+        return _unpickle, (type(self), self._session, self.read_only, self._is_open)
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -229,16 +232,14 @@ class IcechunkStore(Store, SyncMixin):
         """Return a document's bytes or a chunk's reference."""
         workspace = self._workspace
         chunk = split_chunk_key(key)
-        if chunk is not None:
-            ref = workspace.locate("/" + chunk[0], chunk[1])
-            if ref is not None:
-                return ref
-        parsed = parse_key(key)
-        if isinstance(parsed, MetadataKey):
-            node = workspace.nodes.find(parsed.path)
-            return None if node is None else node.user_data
-        if isinstance(parsed, ChunkKey) and chunk is None:
-            return workspace.locate(parsed.path, parsed.coords)
+        if chunk is not None and _is_plain(key):
+            return workspace.locate("/" + chunk[0], chunk[1])
+        match parse_key(key):
+            case MetadataKey(path):
+                node = workspace.nodes.find(path)
+                return None if node is None else node.user_data
+            case ChunkKey(path, coords):
+                return workspace.locate(path, coords)
         return None
 
     # --- writing -------------------------------------------------------------------------------
@@ -249,15 +250,13 @@ class IcechunkStore(Store, SyncMixin):
         self._check_session()
         chunk = split_chunk_key(key)
         if chunk is not None and _is_plain(key):
-            data = memoryview(value.as_numpy_array()).cast("B")
-            self._workspace.write_chunk("/" + chunk[0], chunk[1], data)
+            self._workspace.write_chunk("/" + chunk[0], chunk[1], _bytes_of(value))
             return
         match parse_key(key):
             case MetadataKey(path):
                 self._workspace.put_document(path, value.to_bytes())
             case ChunkKey(path, coords):
-                data = memoryview(value.as_numpy_array()).cast("B")
-                self._workspace.write_chunk(path, coords, data)
+                self._workspace.write_chunk(path, coords, _bytes_of(value))
             case _:
                 raise _no_v2(key)
 
@@ -290,13 +289,14 @@ class IcechunkStore(Store, SyncMixin):
         if not isinstance(parsed, ChunkKey):
             self.set_sync(key, value)
             return
-        data = memoryview(value.as_numpy_array()).cast("B")
-        node = workspace.writable_array(parsed.path, parsed.coords, data.nbytes)
+        data = _bytes_of(value)
+        nodes = workspace.nodes
+        node = writable_array(nodes, parsed.path, parsed.coords, data.nbytes)
         if data.nbytes <= workspace.inline_threshold:
             ref = inline_ref(data)
         else:
             ref = native_ref(await workspace.put_chunk_async(data), data.nbytes)
-        workspace.record(node, parsed.coords, ref)
+        workspace.record(node, parsed.coords, ref, nodes)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write a value unless the key has one."""
@@ -354,13 +354,13 @@ class IcechunkStore(Store, SyncMixin):
             )
 
     def _check_session(self) -> None:
-        self._check_writable()
         if self._session._read_only:
             raise ReadOnlyError(
                 f"cannot write: the session is read-only at snapshot {self._session.snapshot_id}; "
                 "open one with Repository.writable_session",
                 ErrorKind.READ_ONLY_STORE,
             )
+        self._check_writable()
 
     # --- listing -------------------------------------------------------------------------------
 
@@ -459,7 +459,7 @@ class IcechunkStore(Store, SyncMixin):
         """Do as `_find` does, in a thread only when something has to be fetched."""
         workspace = self._workspace
         if not workspace.context.storage.is_local:
-            prefix, coords = split_chunk_key(key) or ("", ())
+            prefix, coords = split_chunk_key(key.removeprefix("/")) or ("", ())
             if workspace.must_fetch("/" + prefix, coords):
                 return await asyncio.to_thread(self._find, key)
         return self._find(key)
@@ -470,7 +470,21 @@ class IcechunkStore(Store, SyncMixin):
 
 
 def _is_plain(key: str) -> bool:
-    return "//" not in key and ".." not in key and not key.startswith("/")
+    """Whether every path component is beyond doubt legal, so that `parse_key` can be spared."""
+    return not key.startswith(("/", ".")) and "//" not in key and "/." not in key
+
+
+def _bytes_of(value: Buffer) -> memoryview:
+    """View a buffer's bytes; copied only when they are not contiguous."""
+    return np.ascontiguousarray(value.as_numpy_array()).view(np.uint8).data
+
+
+def _unpickle(
+    cls: type[IcechunkStore], session: Session, read_only: bool, is_open: bool
+) -> IcechunkStore:
+    store = cls(session, read_only)
+    store._is_open = is_open
+    return store
 
 
 def _chunk_keys(state: NodeState, table: ChunkTable) -> Iterator[str]:

@@ -43,7 +43,8 @@ def written(changes, node=ARRAY):
 
 
 def join(target, *others, **options):
-    merge(target, others, base_path=BASE.get, **options)
+    ids = {path: node_id for node_id, path in BASE.items()}
+    merge(target, others, base_path=BASE.get, base_id=ids.get, **options)
 
 
 def refusal(target, *others, **options):

@@ -1,8 +1,8 @@
 """The stock flatbuffers builder and table reader, driven by our schema: the slow twin of the codec.
 
-A table is a dict of the fields it has: numbers as int, structs as their bytes, strings as str, byte
-vectors as bytes, other vectors as lists of the bytes of each element, child tables as dicts, vectors
-of them as lists, unions as a pair of discriminant and dict.
+A table is a dict of the fields it has: numbers as int, structs as their bytes, strings as str,
+byte vectors as bytes, other vectors as lists of the bytes of each element, child tables as dicts,
+vectors of them as lists, unions as a pair of discriminant and dict.
 """
 
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ import flatbuffers
 import numpy as np
 import pytest
 from flatbuffers import encode as stock_encode
-from flatbuffers import number_types as N
+from flatbuffers import number_types
 from flatbuffers.table import Table as StockTable
 from hypothesis import strategies as st
 
@@ -20,12 +20,12 @@ from icechunk.format.flatbuf import Buffer, Children, Maybe, Ragged, Rows, Table
 from icechunk.format.schema import U8, Kind, Table
 
 NUMBERS = {
-    "u8": N.Uint8Flags,
-    "bool": N.Uint8Flags,
-    "u16": N.Uint16Flags,
-    "u32": N.Uint32Flags,
-    "u64": N.Uint64Flags,
-    "i32": N.Int32Flags,
+    "u8": number_types.Uint8Flags,
+    "bool": number_types.Uint8Flags,
+    "u16": number_types.Uint16Flags,
+    "u32": number_types.Uint32Flags,
+    "u64": number_types.Uint64Flags,
+    "i32": number_types.Int32Flags,
 }
 
 
@@ -92,7 +92,7 @@ def read_table(table, stock):
         if field.kind is Kind.UNION:
             at_value = stock.Offset(6 + 2 * field.slot)
             if at:
-                kind = stock.Get(N.Uint8Flags, stock.Pos + at)
+                kind = stock.Get(number_types.Uint8Flags, stock.Pos + at)
                 child = StockTable(stock.Bytes, stock.Indirect(stock.Pos + at_value))
                 row[name] = (kind, read_table(field.members[kind], child))
             continue
@@ -134,7 +134,7 @@ def read_table(table, stock):
 def read(table: Table, payload: bytes) -> dict:
     assert payload[4:8] == b"Ichk"
     payload = bytearray(payload)
-    root = stock_encode.Get(N.UOffsetTFlags.packer_type, payload, 0)
+    root = stock_encode.Get(number_types.UOffsetTFlags.packer_type, payload, 0)
     return read_table(table, StockTable(payload, root))
 
 

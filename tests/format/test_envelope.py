@@ -2,7 +2,7 @@ import tracemalloc
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icechunk.errors import FormatError
@@ -24,6 +24,7 @@ def streamed(payload: bytes) -> bytes:
     return compressor.compress(payload) + compressor.flush()
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.binary(), st.sampled_from(FileKind), st.sampled_from([1, 2]), st.integers(1, 5))
 def test_round_trip(payload: bytes, kind: FileKind, spec: int, level: int) -> None:
     opened = unwrap(wrap(kind, payload, level=level, spec_version=spec), kind, KEY)

@@ -1,6 +1,7 @@
 """The columnar flatbuffer codec against the stock package, both ways, for every root table."""
 
 import contextlib
+import itertools
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def test_damaged_payloads_raise_format_errors_only(stock, data):
         try:
             stock.our_read(table, candidate)
         except FormatError as error:
-            assert "files/x" in str(error)
+            if "files/x" not in str(error):
+                raise
 
 
 def test_every_byte_overwritten(stock):
@@ -96,12 +98,14 @@ def test_overlapping_strings_are_refused(stock):
 
 
 def test_many_vtables_in_one_vector(stock):
-    # Every row in a payload of its own vtable: more distinct vtables than are found by comparing.
+    # More distinct vtables than are found by comparing.
+    optional = {"offset": 1, "length": 2, "inline": b"z", "checksum_last_modified": 3}
     refs = [
-        {"index": [bytes(4)], **({"offset": i} if i & 1 else {}), **({"length": i} if i & 2 else {}),
-         **({"inline": b"z"} if i & 4 else {}), **({"checksum_last_modified": i} if i & 8 else {})}
-        for i in range(64)
-    ]  # fmt: skip
+        {"index": [bytes(4)], **{name: optional[name] for name in names}}
+        for size in range(5)
+        for names in itertools.combinations(optional, size)
+    ]
+    assert len(refs) == 16
     row = {"id": bytes(12), "arrays": [{"node_id": bytes(8), "refs": refs}]}
     assert stock.our_read(schema.MANIFEST, stock.build(schema.MANIFEST, row)) == row
     assert stock.read(schema.MANIFEST, stock.our_build(schema.MANIFEST, row)) == row

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icechunk.format.ids import (
@@ -42,6 +42,7 @@ def test_the_initial_snapshot_spells_its_name() -> None:
     assert encode_id(INITIAL_SNAPSHOT_ID) == "1CECHNKREP0F1RSTCMT0"
 
 
+@settings(deadline=None, max_examples=60)
 @given(ids)
 def test_round_trip(value: bytes) -> None:
     text = encode_id(value)
@@ -50,6 +51,7 @@ def test_round_trip(value: bytes) -> None:
     assert decode_id(text.lower(), len(value)) == value
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.binary(min_size=12, max_size=12)))
 def test_texts_sort_like_ids_and_columns_like_both(values: list[bytes]) -> None:
     assert [encode_id(value) for value in sorted(values)] == sorted(map(encode_id, values))

@@ -365,8 +365,8 @@ def test_damage_raises_format_errors_only():
     random = np.random.default_rng(7)
     damaged = [payload[:size] for size in range(0, len(payload), 3)]
     for at in range(len(payload)):
-        for value in (0, 255, int(random.integers(256))):
-            damaged.append(payload[:at] + bytes([value]) + payload[at + 1 :])
+        values = (0, 255, int(random.integers(256)))
+        damaged += [payload[:at] + bytes([value]) + payload[at + 1 :] for value in values]
     for candidate in damaged:
         try:
             manifest = decode(wrap(FileKind.MANIFEST, candidate, level=1))

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icechunk.errors import InvalidInputError
@@ -53,6 +53,7 @@ segments = st.text("ab-é", min_size=1, max_size=3)
 legal = st.lists(segments, max_size=4).map(lambda parts: "/" + "/".join(parts))
 
 
+@settings(deadline=None, max_examples=60)
 @given(legal)
 def test_a_path_is_its_parent_and_name(path: str) -> None:
     above = paths.parent(path)
@@ -65,6 +66,7 @@ def test_a_path_is_its_parent_and_name(path: str) -> None:
         assert paths.is_descendant(path, above)
 
 
+@settings(deadline=None, max_examples=60)
 @given(legal, legal)
 def test_descendants_are_those_with_the_ancestor(path: str, group: str) -> None:
     assert paths.is_descendant(path, group) == (group in paths.ancestors(path))

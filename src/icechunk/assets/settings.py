@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from icechunk.config import RepositoryConfig
 from icechunk.config.effective import effective
@@ -27,13 +27,19 @@ class AssetSettings:
 
     caches: CacheSizes = CacheSizes()
     compression_level: int = 3
-    location_compression: LocationCompression = field(default_factory=LocationCompression)
+    location_compression: LocationCompression | None = None
+    """How virtual chunk locations are compressed one by one; None leaves that to the whole file."""
 
     @classmethod
     def from_config(cls, config: RepositoryConfig) -> AssetSettings:
-        """Read what matters here from a repository configuration."""
+        """Read what matters here from a repository configuration.
+
+        Locations are compressed with a dictionary only where the configuration asks for it: the
+        file as a whole is compressed anyway, which is faster and gives files of the same size.
+        """
         chosen = effective(config)
         locations = chosen.location_compression
+        asked = config.manifest and config.manifest.virtual_chunk_location_compression
         return cls(
             caches=CacheSizes(
                 snapshot_nodes=chosen.caching.num_snapshot_nodes,
@@ -47,5 +53,7 @@ class AssetSettings:
                 dictionary_max_training_samples=locations.dictionary_max_training_samples,
                 dictionary_max_size_bytes=locations.dictionary_max_size_bytes,
                 compression_level=locations.compression_level,
-            ),
+            )
+            if asked
+            else None,
         )

@@ -8,13 +8,16 @@ combine live here; what they mean on top of a snapshot is in `view`, how two cha
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from icechunk.changes.chunk_log import ChunkLog
 from icechunk.changes.documents import ArrayGrid
 from icechunk.chunks import ChunkTable
+from icechunk.errors import ErrorKind, ReadOnlyError
 
 Token = bytes
 
@@ -63,10 +66,31 @@ class ChangeSet:
     """Counts the forks made; every edit carries the epoch it was made in."""
     lineage: tuple[tuple[Token, int], ...] = ()
     """The ancestors this set was forked from, each with the last epoch the fork could see."""
+    lock: AbstractContextManager[bool] = field(default_factory=threading.RLock, repr=False)
+    """Held by every edit while it is recorded, and by commit, fork and merge from first to last, so
+    that an edit made meanwhile is either part of them or comes after them."""
+    closed: bool = False
+    """Whether the edits were committed: there is nothing left to add to."""
+
+    def require_open(self) -> None:
+        """Refuse edits that come too late for a commit; to be called with `lock` held.
+
+        Raises
+        ------
+        ReadOnlyError
+            Kind ``read-only-store``: the session was committed while the edit was on its way.
+        """
+        if self.closed:
+            raise ReadOnlyError(
+                "cannot write: the session was committed before this write could be part of it; "
+                "open another one with Repository.writable_session",
+                ErrorKind.READ_ONLY_STORE,
+            )
 
     def is_empty(self) -> bool:
         """Whether nothing was edited."""
-        return not (self.created or self.updated or self.deleted or any(self.chunks.values()))
+        logs = list(self.chunks.values())  # a copy: other threads may be adding to it
+        return not (self.created or self.updated or self.deleted or any(logs))
 
     def log(self, node_id: bytes, rank: int) -> ChunkLog:
         """Return the chunk log of an array, made on first use."""
@@ -123,9 +147,9 @@ class ChangeSet:
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "created": self.created,
-            "updated": self.updated,
-            "deleted": self.deleted,
+            "created": dict(self.created),
+            "updated": dict(self.updated),
+            "deleted": dict(self.deleted),
             "chunks": {node_id: table.to_bytes() for node_id, table in self.tables()},
             "lineage": self.lineage,
         }
@@ -137,6 +161,8 @@ class ChangeSet:
         self.lineage = state["lineage"]
         self.token = fresh_token()
         self.epoch = 0
+        self.lock = threading.RLock()
+        self.closed = False
         self.chunks = {}
         for node_id, data in state["chunks"].items():
             table = ChunkTable.from_bytes(data)

@@ -18,7 +18,7 @@ from icechunk.changes.view import NodeState
 from icechunk.changes.workspace import Workspace
 from icechunk.chunks import ChunkTable
 from icechunk.config.splitting_rules import split_sizes_for
-from icechunk.errors import ErrorKind, FormatError, InternalError
+from icechunk.errors import ErrorKind, FormatError
 from icechunk.format.ids import encode_id
 from icechunk.format.snapshot import ArrayData, ManifestFile, ManifestRef, Node, Snapshot
 
@@ -52,13 +52,7 @@ def write_snapshot(
     upserts, new_files = _write_manifests(workspace)
     removed = [node.path for node in changes.deleted.values()]
     nodes = base.nodes.replace(removed, upserts)
-    files = base.manifest_files.replace(nodes.manifest_ids(), new_files)
-    if len(files) != len(nodes.manifest_ids()):
-        raise InternalError(
-            f"the manifests that the nodes refer to and those listed differ on top of snapshot "
-            f"{encode_id(base.id)}; nothing was committed",
-            ErrorKind.INCONSISTENT_MANIFESTS,
-        )
+    files = base.manifest_files.replace(nodes.columns.ref_ids, new_files)
     flushed_at = world.now_us()
     if flushed_at <= base.flushed_at:
         raise FormatError(

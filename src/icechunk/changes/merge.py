@@ -30,6 +30,7 @@ def merge(
     others: Iterable[ChangeSet],
     *,
     base_path: Callable[[bytes], str | None],
+    base_id: Callable[[str], bytes | None],
     on_overlap: OverlapPolicy = "raise",
 ) -> None:
     """Merge ``others`` into ``target``, in order, all or nothing.
@@ -42,6 +43,8 @@ def merge(
         What to merge. Sets that are the target itself, or that appear twice, count once.
     base_path
         Path of a node id in the target's base snapshot, None when unknown there.
+    base_id
+        Node id at a path of the target's base snapshot, None when nothing is there.
     on_overlap
         ``"raise"`` refuses two writers of one chunk; ``"last"`` lets the later one win.
 
@@ -62,7 +65,7 @@ def merge(
             distinct.append(other)
     if not distinct:
         return
-    draft = _Draft(target, base_path)
+    draft = _Draft(target, base_path, base_id)
     for other in distinct:
         draft.merge_nodes(other)
         draft.collect_chunks(other)
@@ -77,6 +80,7 @@ class _Draft:
 
     target: ChangeSet
     base_path: Callable[[bytes], str | None]
+    base_id: Callable[[str], bytes | None]
     created: dict[str, NodeEdit] = field(init=False)
     updated: dict[bytes, NodeEdit] = field(init=False)
     deleted: dict[bytes, Deletion] = field(init=False)
@@ -95,11 +99,12 @@ class _Draft:
 
     def merge_nodes(self, other: ChangeSet) -> None:
         seen = self.target.seen_by(other)
-        for deletion in other.deleted.values():
+        # lists are copies, made at once: other threads may be writing to the fork
+        for deletion in list(other.deleted.values()):
             self._merge_deletion(deletion, seen)
-        for edit in other.created.values():
+        for edit in list(other.created.values()):
             self._merge_creation(edit, seen)
-        for edit in other.updated.values():
+        for edit in list(other.updated.values()):
             self._merge_update(edit, seen)
 
     def _merge_deletion(self, deletion: Deletion, seen: int) -> None:
@@ -119,7 +124,9 @@ class _Draft:
     def _merge_creation(self, edit: NodeEdit, seen: int) -> None:
         mine = self.created.get(edit.path)
         what = "groups" if edit.grid is None else "arrays"
-        if mine is not None and mine.id != edit.id:
+        below = self.base_id(edit.path) if mine is None else None
+        is_taken = below is not None and below not in self.deleted
+        if is_taken or (mine is not None and mine.id != edit.id):
             raise _failed(f"Multiple writers created the same {what}", edit.path)
         if mine is not None and mine.user_data != edit.user_data and mine.epoch > seen:
             raise _failed(f"Multiple writers updated the same {what}", edit.path)

@@ -150,7 +150,8 @@ class NodeView:
             Kind ``node-already-exists``: an array document for a group or the reverse.
         """
         grid = parse_document(user_data, path)
-        with self._lock:
+        with self.changes.lock, self._lock:
+            self.changes.require_open()
             state = self.find(path)
             if state is None:
                 self.changes.put_document(new_id, path, user_data, grid, is_new=True)
@@ -169,7 +170,8 @@ class NodeView:
 
     def delete(self, path: str) -> None:
         """Delete the node at ``path`` and all its descendants; nothing there is no error."""
-        with self._lock:
+        with self.changes.lock, self._lock:
+            self.changes.require_open()
             for state in list(self.subtree(path)):
                 self.changes.delete(state.id, state.path, is_array=state.is_array)
                 self._cache.pop(state.path, None)

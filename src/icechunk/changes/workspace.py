@@ -25,7 +25,13 @@ from icechunk.chunks import (
     overlay,
 )
 from icechunk.config.effective import effective
-from icechunk.errors import ErrorKind, FormatError, InvalidInputError, SessionStateError
+from icechunk.errors import (
+    ErrorKind,
+    FormatError,
+    InvalidInputError,
+    NodeNotFoundError,
+    SessionStateError,
+)
 from icechunk.format.ids import NODE_ID_SIZE, OBJECT_ID_SIZE, encode_id
 from icechunk.format.layout import chunk_key
 from icechunk.format.manifest import Manifest
@@ -58,14 +64,16 @@ class Workspace:
     @property
     def nodes(self) -> NodeView:
         """The node tree; fetches the base snapshot on first use."""
-        nodes = self._nodes
-        if nodes is None:
-            snapshot = self.context.assets.snapshot(self.snapshot_id)
+        while True:
+            nodes = self._nodes
+            if nodes is not None:
+                return nodes
+            wanted = self.snapshot_id
+            snapshot = self.context.assets.snapshot(wanted)
             with self._lock:
-                if self._nodes is None:
+                # the session may have moved on to another snapshot while this one was fetched
+                if self._nodes is None and self.snapshot_id == wanted:
                     self._nodes = NodeView(snapshot, self.changes)
-                nodes = self._nodes
-        return nodes
 
     @property
     def base(self) -> Snapshot:
@@ -83,8 +91,9 @@ class Workspace:
             self._nodes = NodeView(other._nodes.base, self.changes)
 
     def move_to(self, snapshot_id: bytes) -> None:
-        """Continue, without edits, from another snapshot."""
+        """Continue from another snapshot, which holds all edits: too late for further ones."""
         with self._lock:
+            self.changes.closed = True
             self.snapshot_id = snapshot_id
             self.changes = ChangeSet()
             self._nodes = None
@@ -103,9 +112,9 @@ class Workspace:
 
     # --- references ----------------------------------------------------------------------------
 
-    def find_ref(self, node: NodeState, coords: Coords) -> ChunkRef | None:
-        """Return the reference of one chunk as the session sees it, None when there is none."""
-        log = self.changes.chunks.get(node.id)
+    def find_ref(self, nodes: NodeView, node: NodeState, coords: Coords) -> ChunkRef | None:
+        """Return the reference of one chunk as a view sees it, None when there is none."""
+        log = nodes.changes.chunks.get(node.id)
         if log is not None:
             ref = log.get(coords)
             if ref is not None:
@@ -154,46 +163,45 @@ class Workspace:
 
     # --- chunk edits ---------------------------------------------------------------------------
 
-    def writable_array(self, path: str, coords: Coords, size: int) -> NodeState:
-        """Check that a chunk of ``size`` bytes may be written, before any byte is stored.
+    def record(
+        self, node: NodeState, coords: Coords, ref: ChunkRef, nodes: NodeView | None = None
+    ) -> None:
+        """Record the reference of a chunk whose bytes are stored, or a tombstone.
+
+        Storing takes a while: the view in which the write was found to be allowed is asked again.
 
         Raises
         ------
-        NodeNotFoundError, InvalidInputError
-            No such node; a group; coordinates outside the grid (``invalid-chunk-index``); no bytes
-            (``zero-length-chunk``).
+        ReadOnlyError
+            The session was committed meanwhile.
+        NodeNotFoundError
+            The array was deleted meanwhile.
         """
-        node = self.nodes.get_array(path)
-        grid = node.grid
-        if grid is None or not grid.contains(coords):
-            raise InvalidInputError(
-                f"chunk index {list(coords)} is invalid for array `{path}` with "
-                f"{list(grid.num_chunks) if grid else []} chunks",
-                ErrorKind.INVALID_CHUNK_INDEX,
-            )
-        if size == 0:
-            raise InvalidInputError(
-                f"zero-length chunk {list(coords)} for array `{path}`: every chunk needs at least "
-                "one byte; delete the chunk to make it read as the fill value",
-                ErrorKind.ZERO_LENGTH_CHUNK,
-            )
-        return node
-
-    def record(self, node: NodeState, coords: Coords, ref: ChunkRef) -> None:
-        """Record the reference of a chunk whose bytes are stored, or a tombstone."""
-        self.changes.log(node.id, len(coords)).put(coords, ref)
+        nodes = self.nodes if nodes is None else nodes
+        changes = nodes.changes
+        with changes.lock:
+            changes.require_open()
+            now = nodes.get(node.path)
+            if now.id != node.id:
+                raise NodeNotFoundError(
+                    f"the array at `{node.path}` was deleted while chunk {list(coords)} was "
+                    "written to it",
+                    ErrorKind.NODE_NOT_FOUND,
+                )
+            changes.log(node.id, len(coords)).put(coords, ref)
 
     def write_chunk(self, path: str, coords: Coords, data: memoryview) -> None:
         """Store one chunk: inline up to the threshold, else as a new object."""
         size = data.nbytes
-        node = self.writable_array(path, coords, size)
+        nodes = self.nodes
+        node = writable_array(nodes, path, coords, size)
         if size <= self.inline_threshold:
             ref = inline_ref(data)
         else:
             chunk_id = os.urandom(OBJECT_ID_SIZE)
             self.context.storage.put_new(chunk_key(chunk_id), data)
             ref = native_ref(chunk_id, size)
-        self.changes.log(node.id, len(coords)).put(coords, ref)
+        self.record(node, coords, ref, nodes)
 
     async def put_chunk_async(self, data: memoryview) -> bytes:
         """Store a chunk's bytes as a new object, awaiting the object store; return its id."""
@@ -203,28 +211,34 @@ class Workspace:
 
     def delete_chunk(self, path: str, coords: Coords) -> None:
         """Record that a chunk is gone; nothing to delete is no error."""
-        node = self.nodes.find(path)
-        if node is not None and node.grid is not None and node.grid.contains(coords):
-            self.record(node, coords, TOMBSTONE)
+        nodes = self.nodes
+        with nodes.changes.lock:
+            node = nodes.find(path)
+            if node is not None and node.grid is not None and node.grid.contains(coords):
+                self.record(node, coords, TOMBSTONE, nodes)
 
     def delete_chunks(self, node: NodeState, leading: Coords) -> None:
         """Record that every chunk whose coordinates start with ``leading`` is gone."""
-        table = self.chunk_table(node)
-        if len(leading) > table.rank:
-            return
-        chosen = np.all(table.coords[:, : len(leading)] == np.array(leading, np.int64), axis=1)
-        coords = table.coords[chosen]
-        if len(coords):
-            self.changes.log(node.id, table.rank).put_table(ChunkTable.deleted(coords))
+        changes = self.changes
+        with changes.lock:
+            changes.require_open()
+            table = self.chunk_table(node)
+            if len(leading) > table.rank:
+                return
+            chosen = np.all(table.coords[:, : len(leading)] == np.array(leading, np.int64), axis=1)
+            coords = table.coords[chosen]
+            if len(coords):
+                changes.log(node.id, table.rank).put_table(ChunkTable.deleted(coords))
 
     # --- chunk reads ---------------------------------------------------------------------------
 
     def locate(self, path: str, coords: Coords) -> ChunkRef | None:
         """Return the reference of a chunk by path; None for anything that is not there."""
-        node = self.nodes.find(path)
+        nodes = self.nodes
+        node = nodes.find(path)
         if node is None or node.grid is None or not node.grid.contains(coords):
             return None
-        return self.find_ref(node, coords)
+        return self.find_ref(nodes, node, coords)
 
     def read(self, ref: ChunkRef, start: int, stop: int) -> bytes:
         """Fetch bytes ``[start, stop)`` of a chunk."""
@@ -257,6 +271,32 @@ class Workspace:
         for node in self.nodes.subtree("/"):
             if node.grid is not None:
                 yield node, self.chunk_table(node)
+
+
+def writable_array(nodes: NodeView, path: str, coords: Coords, size: int) -> NodeState:
+    """Check that a chunk of ``size`` bytes may be written, before any byte is stored.
+
+    Raises
+    ------
+    NodeNotFoundError, InvalidInputError
+        No such node; a group; coordinates outside the grid (``invalid-chunk-index``); no bytes
+        (``zero-length-chunk``).
+    """
+    node = nodes.get_array(path)
+    grid = node.grid
+    if grid is None or not grid.contains(coords):
+        raise InvalidInputError(
+            f"chunk index {list(coords)} is invalid for array `{path}` with "
+            f"{list(grid.num_chunks) if grid else []} chunks",
+            ErrorKind.INVALID_CHUNK_INDEX,
+        )
+    if size == 0:
+        raise InvalidInputError(
+            f"zero-length chunk {list(coords)} for array `{path}`: every chunk needs at least "
+            "one byte; delete the chunk to make it read as the fill value",
+            ErrorKind.ZERO_LENGTH_CHUNK,
+        )
+    return node
 
 
 def inline_ref(data: memoryview) -> ChunkRef:

@@ -81,11 +81,11 @@ class Lookup:
         if self.fills_box:
             return _dense_finder(box)
         if len(box.sizes) == 1:
-            return _axis_finder(memoryview(self._coords[:, 0]))
+            return _axis_finder(self._coords[:, 0].data)
         if box.is_linear:
-            return _key_finder(box, memoryview(self._all_keys()))
+            return _key_finder(box, self._all_keys().data)
         return _nested_finder(
-            [memoryview(self._coords[:, axis]) for axis in range(len(box.sizes))], n
+            [self._coords[:, axis].data for axis in range(len(box.sizes))], n
         )
 
 

@@ -114,7 +114,7 @@ class RaggedBytes:
         begins, ends = self.offsets[runs.starts], self.offsets[runs.stops]
         total = int(lengths.sum())
         if total >= _BYTES_PER_SLICE * len(begins):
-            buffer = memoryview(np.ascontiguousarray(self.data))
+            buffer = np.ascontiguousarray(self.data).data
             cuts = map(slice, begins.tolist(), ends.tolist())
             return type(self).from_lengths(lengths, b"".join(map(buffer.__getitem__, cuts)))
         spans = Runs(begins, ends)

@@ -5,8 +5,16 @@ Reading: ``Buffer(payload, key).root(schema.SNAPSHOT)`` gives `Rows`, see there.
 `icechunk.format.schema`.
 """
 
-from icechunk.format.flatbuf_read import Buffer, Ragged, Rows
-from icechunk.format.flatbuf_write import Children, Maybe, Tables, Union, encode, stack_vectors
+from icechunk.format.flatbuf_columns import (
+    Children,
+    Maybe,
+    Ragged,
+    Tables,
+    Union,
+    stack_vectors,
+)
+from icechunk.format.flatbuf_read import Buffer, Rows
+from icechunk.format.flatbuf_write import encode
 
 __all__ = [
     "Buffer",

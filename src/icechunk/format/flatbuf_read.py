@@ -13,7 +13,6 @@ names the file and the field.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,10 +20,9 @@ from numpy.typing import NDArray
 
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.errors import ErrorKind, FormatError
+from icechunk.format.flatbuf_columns import Positions, Ragged
 from icechunk.format.ragged_copy import copy_runs, windows
 from icechunk.format.schema import I32, U8, U16, U32, Element, Field, Kind, Table
-
-Positions = NDArray[np.int64]
 
 GATHER_FACTOR = 4
 GATHER_SLACK = 1 << 20
@@ -35,25 +33,6 @@ Without sharing it can gather at most the payload once. Writers do share equal s
 
 NESTED_VTABLES = 8
 """Distinct vtables found by comparing; a file with more has them sorted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ragged:
-    """Vectors of many rows end to end: row i is `values[offsets[i]:offsets[i + 1]]`."""
-
-    offsets: Positions  # (n + 1,)
-    values: NDArray[Any]  # (total, *element shape)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, row: int) -> NDArray[Any]:
-        return self.values[self.offsets[row] : self.offsets[row + 1]]
-
-    @property
-    def counts(self) -> Positions:
-        """Number of elements of each row."""
-        return np.diff(self.offsets)
 
 
 class Buffer:
@@ -87,10 +66,8 @@ class Buffer:
         raise FormatError(f"{self.key} is corrupt: {what}: {problem}", ErrorKind.DESERIALIZATION)
 
     def bounded(self, positions: Positions, width: int, what: str) -> Positions:
-        """Check that `width` bytes at each position lie inside the payload."""
-        if positions.size and (
-            int(positions.min()) < 0 or int(positions.max()) + width > self.size
-        ):
+        """Check that `width` bytes at each position, none negative, lie inside the payload."""
+        if positions.size and int(positions.max()) + width > self.size:
             self.fail(what, f"an offset points outside the payload of {self.size} bytes")
         return positions
 
@@ -104,6 +81,10 @@ class Buffer:
         """Gather one element at each checked position."""
         if positions.size == 0:
             return np.empty((0, *element.shape), element.dtype)
+        if positions.size == 1:
+            count = element.width or 1
+            value = np.frombuffer(self.data, element.dtype, count, int(positions[0]))
+            return value.reshape(1, *element.shape)
         raw = windows(self.data, element.size)[positions]
         return raw.view(element.dtype).reshape(len(positions), *element.shape)
 
@@ -146,14 +127,16 @@ class Rows:
         self.table = table
         self.positions = positions
         vtables = positions - buffer.read(positions, I32)
+        if vtables.size and int(vtables.min()) < 0:
+            buffer.fail(table.name, "a vtable lies outside the payload")
         self._vtables, self._group = _distinct(vtables)
         buffer.bounded(self._vtables, 4, table.name)
-        self._vtable_sizes = buffer.read(self._vtables, U16).astype(np.int64)
-        if self._vtables.size and (
-            int(self._vtable_sizes.min()) < 4
-            or int((self._vtables + self._vtable_sizes).max()) > buffer.size
+        sizes = buffer.read(self._vtables, U16).astype(np.int64)
+        if sizes.size and (
+            int(sizes.min()) < 4 or int((self._vtables + sizes).max()) > buffer.size
         ):
             buffer.fail(table.name, "a vtable has an impossible size")
+        self._vtable_sizes = sizes
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -166,8 +149,7 @@ class Rows:
         """Mask of the rows that have the field; for a union, those with a value."""
         field = self.table[name]
         slot = field.slot + 1 if field.kind is Kind.UNION else field.slot
-        has: NDArray[np.bool_] = self._slot(slot) != 0
-        return has
+        return np.broadcast_to(self._slot(slot) != 0, self.positions.shape)
 
     def scalar(self, name: str) -> NDArray[Any]:
         """Numbers of a scalar field, (n,)."""
@@ -249,7 +231,7 @@ class Rows:
         field = self.table[name]
         assert field.members is not None
         rows = np.flatnonzero(self.discriminant(name) == discriminant)
-        slots = self._slot(field.slot + 1)[rows]
+        slots = np.broadcast_to(self._slot(field.slot + 1), self.positions.shape)[rows]
         what = self._what(field)
         if not slots.all():
             self.buffer.fail(what, "a union has a type but no value")
@@ -261,29 +243,30 @@ class Rows:
         return f"{self.table.name}.{field.name}"
 
     def _slot(self, slot: int) -> Positions:
-        """Where in its table each row has the slot; 0 is absent."""
-        per_vtable = np.zeros(len(self._vtables), np.int64)
+        """Where in its table each row has the slot; 0 is absent. One number if all agree."""
         entry = 4 + 2 * slot
+        if self._group is None:
+            if not len(self._vtables) or self._vtable_sizes[0] < entry + 2:
+                return np.zeros(1, np.int64)
+            return self.buffer.read(self._vtables + entry, U16).astype(np.int64)
+        per_vtable = np.zeros(len(self._vtables), np.int64)
         reaches = self._vtable_sizes >= entry + 2
         per_vtable[reaches] = self.buffer.read(self._vtables[reaches] + entry, U16)
-        if self._group is not None:
-            return per_vtable[self._group]
-        return np.broadcast_to(per_vtable, self.positions.shape)
+        return per_vtable[self._group]
 
     def _locate(
         self, field: Field, slot: int, width: int
     ) -> tuple[Positions, NDArray[np.bool_] | None]:
         """Positions of the rows that have the slot, and their mask (None: all of them)."""
         slots = self._slot(slot)
-        has = slots != 0
-        if bool(has.all()):
-            positions, mask = self.positions + slots, None
-        elif field.required:
+        if len(self) == 0 or slots.all():
+            return self.buffer.bounded(self.positions + slots, width, self._what(field)), None
+        has = np.broadcast_to(slots != 0, self.positions.shape)
+        if field.required:
             row = int(np.argmin(has))
             self.buffer.fail(self._what(field), f"required, but row {row} does not have it")
-        else:
-            positions, mask = self.positions[has] + slots[has], has
-        return self.buffer.bounded(positions, width, self._what(field)), mask
+        positions = (self.positions + slots)[has]
+        return self.buffer.bounded(positions, width, self._what(field)), has
 
     def _vectors(
         self, field: Field, size: int

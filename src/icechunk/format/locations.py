@@ -129,21 +129,12 @@ def decompress(frames: RaggedBytes, dictionary: bytes, what: str) -> RaggedBytes
 
 def decompress_one(frame: bytes, dictionary: bytes, what: str) -> bytes:
     """Open one compressed location, as `decompress` does a column."""
-    return decompress_each([frame], dictionary, what)[0]
-
-
-def decompress_each(frames: list[bytes], dictionary: bytes, what: str) -> list[bytes]:
-    """Open a few compressed locations."""
-    decompressor = _decompressor(dictionary)
-    opened = []
     try:
-        for frame in frames:
-            if zstandard.frame_content_size(frame) > MAX_LOCATION_BYTES:
-                raise _too_long(what)
-            opened.append(decompressor.decompress(frame, max_output_size=MAX_LOCATION_BYTES))
+        if zstandard.frame_content_size(frame) > MAX_LOCATION_BYTES:
+            raise _too_long(what)
+        return _decompressor(dictionary).decompress(frame, max_output_size=MAX_LOCATION_BYTES)
     except zstandard.ZstdError as error:
         raise _corrupt(what, f"a compressed location is damaged ({error})") from error
-    return opened
 
 
 def _decompressor(dictionary: bytes) -> zstandard.ZstdDecompressor:

@@ -137,19 +137,26 @@ class SnapshotTable:
 
     def metadata(self, row: int) -> dict[str, Any]:
         """Decode the metadata of the snapshot at a row."""
-        items = range(self.metadata_starts[row], self.metadata_starts[row + 1])
-        return {
-            (name := self.metadata_names[i].decode()): decode_flexbuffer(
-                self.metadata_values[i],
-                f"repo: metadata {name!r} of snapshot {encode_id(self.id(row))}",
-            )
-            for i in items
-        }
+        first, last = self.metadata_starts[row : row + 2].tolist()
+        if first == last:
+            return {}
+        try:
+            return {
+                (name := self.metadata_names[i].decode()): decode_flexbuffer(
+                    self.metadata_values[i], f"metadata {name!r}"
+                )
+                for i in range(first, last)
+            }
+        except FormatError as error:
+            # The id is spelled out only here: a long history decodes thousands of these.
+            raise FormatError(
+                f"repo: snapshot {encode_id(self.id(row))}: {error}", ErrorKind.DESERIALIZATION
+            ) from None
 
     def pruned(self, row: int) -> tuple[bytes, ...]:
         """Ids of the pruned transaction logs of the snapshot at a row, oldest first."""
-        logs = self.pruned_ids[self.pruned_starts[row] : self.pruned_starts[row + 1]]
-        return tuple(ids_of_column(logs))
+        first, last = self.pruned_starts[row : row + 2].tolist()
+        return tuple(ids_of_column(self.pruned_ids[first:last])) if first < last else ()
 
     def entry(self, row: int) -> SnapshotEntry:
         """Make the record of one row."""
