@@ -21,7 +21,7 @@ from dask.layers import ArraySliceDep
 from zarr.core.array import AsyncArray
 from zarr.storage import StorePath
 
-from icechunk.distributed import extract_session, merge_sessions
+from icechunk.distributed import extract_session, flatten, merge_sessions
 from icechunk.session import ForkSession
 
 if TYPE_CHECKING:
@@ -151,6 +151,8 @@ def _fork_of_block(block: Any, axis: Any = None, keepdims: Any = None) -> Any:
 def _aggregate(blocks: Any, axis: Any, keepdims: Any, *, overlap: OverlapPolicy) -> Any:
     if isinstance(blocks, np.ndarray):  # to learn the output type
         return blocks
-    # Merging changes the first fork in place. Should Dask merge it once more, having lost the
-    # result with a worker, the others bring references that are there already: no overlap.
-    return merge_sessions(blocks if isinstance(blocks, list) else [blocks], overlap=overlap)
+    forks = list(flatten([blocks]))
+    if len(forks) == 1:
+        return forks[0]
+    # Into a fork of its own: a task may run again, and must find its inputs as they were.
+    return merge_sessions(forks[0].sibling(), forks, overlap=overlap)

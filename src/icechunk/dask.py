@@ -22,7 +22,7 @@ import zarr
 from dask.array.slicing import normalize_index
 
 from icechunk._dask_graph import Region, merge_tree, store_blocks
-from icechunk.distributed import extract_session, merge_sessions
+from icechunk.distributed import extract_session, flatten, merge_sessions
 from icechunk.session import ForkSession
 from icechunk.store import IcechunkStore
 
@@ -144,8 +144,7 @@ def session_merge_reduction(
     TypeError
         If anything but Dask arrays is given.
     """
-    listed = list(arrays) if isinstance(arrays, list | tuple) else [arrays]
-    reductions = [merge_tree(array, split_every, overlap) for array in listed]
+    reductions = [merge_tree(array, split_every, overlap) for array in flatten([arrays])]
     return merge_sessions(*dask.compute(*reductions, **store_kwargs), overlap=overlap)
 
 

@@ -73,7 +73,7 @@ def merge_sessions(*sessions: Any, overlap: OverlapPolicy = "raise") -> ForkSess
         Of kind ``merge-failed``, if two forks cannot be merged.
     """
     forks: list[ForkSession] = []
-    for session in _flatten(sessions):
+    for session in flatten(sessions):
         if not isinstance(session, ForkSession):
             raise TypeError(
                 "merge_sessions only accepts ForkSession objects. "
@@ -88,10 +88,10 @@ def merge_sessions(*sessions: Any, overlap: OverlapPolicy = "raise") -> ForkSess
     return first
 
 
-def _flatten(items: Any) -> Iterator[Any]:
+def flatten(items: Any) -> Iterator[Any]:
     """Iterate over the leaves of nested lists and tuples."""
     for item in items:
         if isinstance(item, list | tuple):
-            yield from _flatten(item)
+            yield from flatten(item)
         else:
             yield item

@@ -8,10 +8,8 @@ the metadata so that every task finds its array.
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -81,8 +79,7 @@ def to_icechunk(
     safe_chunks : bool
         Refuse Dask chunks that do not cover whole Zarr chunks, before anything is written.
     align_chunks : bool
-        Rechunk Dask arrays to the Zarr chunks instead (xarray 2025.6 or later). Turns
-        ``safe_chunks`` off.
+        Rechunk Dask arrays to the Zarr chunks instead; turns ``safe_chunks`` off.
     append_dim : hashable, optional
         Dimension along which to append to what exists.
     region : mapping or "auto", optional
@@ -108,14 +105,14 @@ def to_icechunk(
 
     Notes
     -----
-    After an error, a session that had no uncommitted changes has none.
+    After an error, the session has the uncommitted changes it had before the call, and no others.
     """
     if not isinstance(session, Session):
         raise ValueError(f"Please pass in an icechunk.Session. Received {type(session)!r} instead.")
     writer = _XarrayDatasetWriter(
         _as_dataset(obj), store=session.store, safe_chunks=safe_chunks, align_chunks=align_chunks
     )
-    with _undone_on_error(session):
+    with session._workspace.undone_on_error():
         writer._open_group(group=group, mode=mode, append_dim=append_dim, region=region)
         writer.write_metadata(encoding)
         writer.write_eager()
@@ -163,7 +160,7 @@ class _XarrayDatasetWriter:
             append_dim=append_dim,
             write_region=region,
             safe_chunks=self.safe_chunks,
-            **_alignment(self.align_chunks),
+            align_chunks=self.align_chunks,
         )
         self.dataset = self.xarray_store._validate_and_autodetect_region(self.dataset)
 
@@ -255,27 +252,6 @@ def _is_dask(source: Any) -> bool:
     """Whether this is a Dask collection; without Dask imported, nothing can be one."""
     base = sys.modules.get("dask.base")
     return base is not None and bool(base.is_dask_collection(source))
-
-
-def _alignment(align_chunks: bool) -> dict[str, Any]:
-    """Return the argument for chunk alignment, which older versions of xarray do not have."""
-    if "align_chunks" in inspect.signature(ZarrStore.open_group).parameters:
-        return {"align_chunks": align_chunks}
-    if align_chunks:
-        raise ValueError("align_chunks=True needs xarray>=2025.6")
-    return {}
-
-
-@contextmanager
-def _undone_on_error(session: Session) -> Iterator[None]:
-    """Leave no half-written group behind in a session that had no changes."""
-    was_clean = not session.has_uncommitted_changes
-    try:
-        yield
-    except BaseException:
-        if was_clean and not session.read_only:
-            session.discard_changes()
-        raise
 
 
 def _as_dataset(obj: DataArray | Dataset) -> Dataset:

@@ -151,8 +151,8 @@ class TestModes:
         encoding = {"temperature": CHUNKS["temperature"]}
         to_icechunk(make_dataset().drop_vars("rain") * 5, session, encoding=encoding)
         to_icechunk(dataset[["rain", "temperature"]], session, mode="a")
-        assert reopened(session).temperature.identical(dataset.temperature)
-        assert reopened(session).rain.identical(dataset.rain)
+        assert reopened(session).temperature.equals(dataset.temperature)
+        assert reopened(session).rain.equals(dataset.rain)
 
     def test_r_plus_changes_values_only(self, session, dataset):
         to_icechunk(dataset, session)
@@ -193,7 +193,7 @@ class TestChunks:
         assert caught.value.kind == "merge-failed"
         assert not session.has_uncommitted_changes
         to_icechunk(dataset, session, encoding=encoding, safe_chunks=False, overlap="last")
-        assert reopened(session).rain.identical(dataset.rain)
+        assert reopened(session).rain.equals(dataset.rain)
 
     def test_unaligned_chunks_can_be_aligned(self, session, scheduler):
         dataset = mixed(make_dataset(), chunk=6)
@@ -248,6 +248,28 @@ def test_a_failing_computation_leaves_a_clean_session_clean(session):
     with pytest.raises(ZeroDivisionError):
         to_icechunk(dataset.assign(temperature=(("time", "y", "x"), broken)), session)
     assert not session.has_uncommitted_changes
+
+
+def test_an_error_leaves_the_earlier_changes_of_a_session_as_they_were(repo, session, dataset):
+    to_icechunk(dataset, session, group="earlier")
+    before, keys = repr(session.status()), sorted(session.store.list())
+    unaligned = mixed(make_dataset(), chunk=6)
+    for group in ("later", "earlier"):
+        with pytest.raises(ValueError, match=r"(?i)chunk"):
+            to_icechunk(
+                unaligned,
+                session,
+                group=group,
+                mode="w",
+                encoding={"temperature": {"chunks": (5, 4, 3)}},
+            )
+        assert repr(session.status()) == before
+        assert sorted(session.store.list()) == keys
+    to_icechunk(dataset, session, group="later")
+    session.commit("both")
+    store = repo.readonly_session("main").store
+    for group in ("earlier", "later"):
+        assert xr.open_zarr(store, group=group, consolidated=False).equals(dataset)
 
 
 def test_only_sessions_are_taken(repo, session, tmp_path):

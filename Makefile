@@ -1,0 +1,45 @@
+# Every target makes the environments it needs, in .env/ (see tools/envs.py).
+PYTHON ?= python3
+ENV := $(PYTHON) tools/envs.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types bench compat format clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo:  ## Write real data from a Dask cluster, read it back [REPO=path or s3://bucket/prefix]
+	@python=$$($(ENV) demo) && $$python examples/distributed_write.py $(REPO)
+
+test: lint types  ## Check style and types, run all tests on the default and the newest Python
+	@set -e; \
+	oracle=$$($(ENV) oracle); \
+	for name in default newest; do \
+	  python=$$($(ENV) $$name); \
+	  if [ -z "$$python" ]; then echo "--- no second Python on this machine"; continue; fi; \
+	  echo "--- tests on $$($$python --version)"; \
+	  ICECHUNK_ORACLE_PYTHON=$$oracle $$python -m pytest $(ARGS); \
+	done
+
+lint:  ## Check formatting and lint rules
+	@set -e; python=$$($(ENV) default); \
+	$$python -m ruff format --check .; $$python -m ruff check .
+
+types:  ## Check types of the package, strictly
+	@python=$$($(ENV) default) && $$python -m mypy
+
+bench:  ## Run the benchmarks and print what they measured
+	@set -e; python=$$($(ENV) default); \
+	for file in benchmarks/bench_*.py; do echo "--- $$file"; $$python $$file; done
+
+compat:  ## Exchange repositories with the reference implementation, both ways
+	@set -e; oracle=$$($(ENV) oracle); python=$$($(ENV) default); \
+	ICECHUNK_ORACLE_PYTHON=$$oracle $$python -m pytest compat $(ARGS)
+
+format:  ## Format the code and fix what can be fixed
+	@set -e; python=$$($(ENV) default); \
+	$$python -m ruff format .; $$python -m ruff check --fix .
+
+clean:  ## Remove environments, caches and the demo repository
+	rm -rf .env .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-repo dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
