@@ -194,9 +194,7 @@ class Session:
         with self._workspace.changes.lock:  # no edit may arrive between the snapshot and the swap
             return self._commit(message, metadata, allow_empty=allow_empty)
 
-    def _commit(
-        self, message: str, metadata: dict[str, Any] | None, *, allow_empty: bool
-    ) -> str:
+    def _commit(self, message: str, metadata: dict[str, Any] | None, *, allow_empty: bool) -> str:
         branch = self._branch
         if branch is None:
             raise SessionStateError(
@@ -345,8 +343,10 @@ class ForkSession(Session):
         even when both ran in one process. Costs no I/O, unless this fork has edits: those are
         written as an anonymous snapshot, as by `fork`.
         """
-        if self.has_uncommitted_changes:
-            return self.fork()
+        return self.fork() if self.has_uncommitted_changes else self.sibling()
+
+    def sibling(self) -> ForkSession:
+        """Return another fork of the same origin, without the edits of this one. Costs no I/O."""
         mine = self._workspace
         copied = Workspace(mine.context, mine.snapshot_id, ChangeSet(lineage=mine.changes.lineage))
         copied.share_base(mine)

@@ -137,6 +137,19 @@ class ChangeSet:
             log.begin_epoch(self.epoch)
         return seen
 
+    def copy(self) -> ChangeSet:
+        """Return an independent set with the same edits, for the same writer to go on from."""
+        with self.lock:
+            return ChangeSet(
+                created=dict(self.created),
+                updated=dict(self.updated),
+                deleted=dict(self.deleted),
+                chunks={node_id: log.copy() for node_id, log in self.chunks.items()},
+                token=self.token,
+                epoch=self.epoch,
+                lineage=self.lineage,
+            )
+
     def fork_point(self) -> tuple[tuple[Token, int], ...]:
         """Begin a new epoch and return the lineage of a fork made at this moment."""
         return (*self.lineage, (self.token, self.begin_epoch()))

@@ -92,6 +92,14 @@ class ChunkLog:
             return ChunkTable.empty(self.rank)
         return tables[0] if len(tables) == 1 else concat_many(tables)
 
+    def copy(self) -> ChunkLog:
+        """Return an independent log with the same content."""
+        copied = ChunkLog(self.rank, self.epoch)
+        with self._lock:
+            copied._pending = dict(self._pending)
+            copied._layers = list(self._layers)
+        return copied
+
     def begin_epoch(self, epoch: int) -> None:
         """Seal what is there and write everything later under ``epoch``."""
         with self._lock:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+
 from icechunk.format.transaction_log import TransactionLog
 
 SHOWN_CHUNKS: Final = 10

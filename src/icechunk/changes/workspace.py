@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -103,6 +104,21 @@ class Workspace:
         with self._lock:
             self.changes = ChangeSet()
             self._nodes = None
+
+    @contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Take back every edit made inside when an error ends it; earlier edits stay."""
+        saved = self.changes.copy()
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                # Forks made inside must not count as having seen what is written from now on.
+                while saved.epoch < self.changes.epoch:
+                    saved.begin_epoch()
+                self.changes = saved
+                self._nodes = None
+            raise
 
     # --- documents -----------------------------------------------------------------------------
 

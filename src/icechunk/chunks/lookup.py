@@ -84,9 +84,7 @@ class Lookup:
             return _axis_finder(self._coords[:, 0].data)
         if box.is_linear:
             return _key_finder(box, self._all_keys().data)
-        return _nested_finder(
-            [self._coords[:, axis].data for axis in range(len(box.sizes))], n
-        )
+        return _nested_finder([self._coords[:, axis].data for axis in range(len(box.sizes))], n)
 
 
 def _dense_finder(box: Box) -> Finder:
