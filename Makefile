@@ -18,7 +18,7 @@ test: lint types  ## Check style and types, run all tests on the default and the
 	  python=$$($(ENV) $$name); \
 	  if [ -z "$$python" ]; then echo "--- no second Python on this machine"; continue; fi; \
 	  echo "--- tests on $$($$python --version)"; \
-	  ICECHUNK_ORACLE_PYTHON=$$oracle $$python -m pytest $(ARGS); \
+	  ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle $$python -m pytest $(ARGS); \
 	done
 
 lint:  ## Check formatting and lint rules
@@ -34,7 +34,7 @@ bench:  ## Run the benchmarks and print what they measured
 
 compat:  ## Exchange repositories with the reference implementation, both ways
 	@set -e; oracle=$$($(ENV) oracle); python=$$($(ENV) default); \
-	ICECHUNK_ORACLE_PYTHON=$$oracle $$python -m pytest compat $(ARGS)
+	ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle $$python -m pytest compat $(ARGS)
 
 format:  ## Format the code and fix what can be fixed
 	@set -e; python=$$($(ENV) default); \

@@ -11,13 +11,14 @@ import uuid
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # Deterministic by default; ``ICECHUNK_HYPOTHESIS_PROFILE=deep`` looks further, at random.
 settings.register_profile(
     "default",
     deadline=None,
     derandomize=True,
+    phases=[phase for phase in Phase if phase is not Phase.explain],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.register_profile("deep", settings.get_profile("default"), derandomize=False)

@@ -1,12 +1,14 @@
 """The house stays in order: imports go one way, and importing does nothing but define."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-import icechunk
 import pytest
+
+import icechunk
 
 ROOT = Path(icechunk.__file__).parent
 
@@ -147,3 +149,16 @@ assert threading.active_count() == 1, threading.enumerate()
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_describes_every_layer():
+    page = (ROOT.parents[1] / "docs" / "architecture.md").read_text()
+    named = {name for layer in LAYERS for name in layer if name}
+    assert {name for name in named if f"`{name}`" not in page} == set()
+
+
+def test_the_page_names_files_that_exist():
+    page = (ROOT.parents[1] / "docs" / "architecture.md").read_text()
+    for name in re.findall(r"`([\w/]+\.py|tests/\w+|[a-z]+/)`", page):
+        places = (ROOT / name, ROOT.parents[1] / name, ROOT / "format" / name)
+        assert name in {"icechunk/", "overwritten/"} or any(map(Path.exists, places)), name

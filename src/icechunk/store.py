@@ -306,7 +306,7 @@ class IcechunkStore(Store, SyncMixin):
 
     def delete_sync(self, key: str) -> None:
         """Delete a value without an event loop."""
-        self._check_session()
+        self._check_session(ErrorKind.READ_ONLY_SESSION)
         match parse_key(key):
             case MetadataKey(path):
                 self._workspace.nodes.delete(path)
@@ -315,7 +315,7 @@ class IcechunkStore(Store, SyncMixin):
 
     async def delete(self, key: str) -> None:
         """Delete a node with all below it, or a chunk; nothing there is no error."""
-        self._check_session()
+        self._check_session(ErrorKind.READ_ONLY_SESSION)
         await self._load()
         self.delete_sync(key)
 
@@ -326,11 +326,12 @@ class IcechunkStore(Store, SyncMixin):
 
     async def clear(self) -> None:
         """Delete every node, the root included."""
-        await self.delete_dir("")
+        self._check_session(ErrorKind.READ_ONLY_SESSION)
+        await self._in_thread(lambda: self._delete_below(""))
 
     def sync_clear(self) -> None:
         """Delete every node, without an event loop."""
-        self._check_session()
+        self._check_session(ErrorKind.READ_ONLY_SESSION)
         self._delete_below("")
 
     def _delete_below(self, prefix: str) -> None:
@@ -353,12 +354,12 @@ class IcechunkStore(Store, SyncMixin):
                 f"Got an instance of {type(value)} instead."
             )
 
-    def _check_session(self) -> None:
+    def _check_session(self, kind: ErrorKind = ErrorKind.READ_ONLY_STORE) -> None:
         if self._session._read_only:
             raise ReadOnlyError(
                 f"cannot write: the session is read-only at snapshot {self._session.snapshot_id}; "
                 "open one with Repository.writable_session",
-                ErrorKind.READ_ONLY_STORE,
+                kind,
             )
         self._check_writable()
 

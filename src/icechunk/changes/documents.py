@@ -86,7 +86,7 @@ def _num_chunks(grid: object, shape: list[int], path: str) -> tuple[int, ...]:
         case "regular":
             counts = _regular(configuration.get("chunk_shape"), shape, path)
         case "rectilinear":
-            counts = _rectilinear(configuration.get("chunk_shapes"), path)
+            counts = _rectilinear(configuration.get("chunk_shapes"), shape, path)
         case other:
             raise _bad(
                 path,
@@ -118,13 +118,18 @@ def _regular(chunk_shape: object, shape: list[int], path: str) -> list[int]:
     return counts + [0] * (len(chunk_shape) - len(counts))
 
 
-def _rectilinear(chunk_shapes: object, path: str) -> list[int]:
+def _rectilinear(chunk_shapes: object, shape: list[int], path: str) -> list[int]:
     if not isinstance(chunk_shapes, list):
-        raise _bad(path, f"`chunk_shapes` must be a list with one list per axis: {chunk_shapes!r}")
+        raise _bad(path, f"`chunk_shapes` must be a list with one item per axis: {chunk_shapes!r}")
     counts = []
     for axis, sizes in enumerate(chunk_shapes):
+        if _is_count(sizes, MAX_LENGTH):  # one size, repeated as often as the axis needs it
+            counts += _regular([sizes], shape[axis : axis + 1], path)
+            continue
         if not isinstance(sizes, list):
-            raise _bad(path, f"`chunk_shapes` of axis {axis} must be a list, got {sizes!r}")
+            raise _bad(
+                path, f"`chunk_shapes` of axis {axis} must be a size or a list, got {sizes!r}"
+            )
         count = 0
         for item in sizes:
             if _is_count(item, MAX_LENGTH):

@@ -1,0 +1,434 @@
+"""Calls that must fail, and what they fail with: the same table, run by both implementations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+
+import icechunk
+from interop.describe import on_disk
+
+PROTOTYPE = default_buffer_prototype()
+UNKNOWN_SNAPSHOT = "ZZZZZZZZZZZZZZZZZZZG"
+GROUP = b'{"zarr_format": 3, "node_type": "group", "attributes": {"new": 1}}'
+
+
+def build(path: Path) -> str:
+    """Make the repository to misuse; return the id of its only commit.
+
+    A root group, `array` of 4 x 2 chunks, `native` of one chunk, `group`, tag `tag`, branch
+    `branch`.
+    """
+    repo = icechunk.Repository.create(on_disk(str(path)))
+    session = repo.writable_session("main")
+    root = zarr.create_group(session.store)
+    array = root.create_array("array", shape=(8, 4), chunks=(2, 2), dtype="i4", compressors=None)
+    array[:4] = 1
+    native = root.create_array("native", shape=(900,), chunks=(900,), dtype="u1", compressors=None)
+    native[:] = [*range(250)] * 3 + [*range(150)]
+    group = PROTOTYPE.buffer.from_bytes(b'{"zarr_format": 3, "node_type": "group"}')
+    asyncio.run(session.store.set("group/zarr.json", group))
+    first = session.commit("first")
+    repo.create_tag("tag", first)
+    repo.create_branch("branch", first)
+    return first
+
+
+class Surroundings:
+    """A copy of that repository for one call."""
+
+    def __init__(self, template: Path, path: Path, first: str) -> None:
+        shutil.copytree(template, path)
+        self.path = path
+        self.first = first
+        self.storage = on_disk(str(path))
+        self.repo = icechunk.Repository.open(self.storage)
+
+    def session(self) -> icechunk.Session:
+        return self.repo.writable_session("main")
+
+    def changed(self) -> icechunk.Session:
+        session = self.session()
+        self.set("group/zarr.json", GROUP, session)
+        return session
+
+    def other_commits(self) -> None:
+        self.changed().commit("other")
+
+    def set(self, key: str, value: bytes, session: icechunk.Session | None = None) -> None:
+        store = (session or self.session()).store
+        asyncio.run(store.set(key, PROTOTYPE.buffer.from_bytes(value)))
+
+    def get(self, key: str, byte_range: Any = None) -> bytes | None:
+        store = self.repo.readonly_session("main").store
+        found = asyncio.run(store.get(key, PROTOTYPE, byte_range))
+        return None if found is None else found.to_bytes()
+
+    def do(self, method: str, *arguments: Any, session: icechunk.Session | None = None) -> Any:
+        async def run() -> Any:
+            return await getattr((session or self.session()).store, method)(*arguments)
+
+        found = asyncio.run(run())
+        return None if found == () else found  # what a write returns is not specified
+
+    def listed(self, method: str, prefix: str) -> list[str]:
+        return sorted(getattr(self.session().store, method)(prefix))
+
+
+Call = Callable[[Surroundings], Any]
+
+
+def _array(**members: Any) -> bytes:
+    document = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [4],
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2]}},
+        **members,
+    }
+    return json.dumps({key: value for key, value in document.items() if value != "-"}).encode()
+
+
+def _keys() -> dict[str, Call]:
+    keys = {
+        "get": ["foo", "c/x", "array/c/0/x", "array/c/-1/0", "array/c/4294967296", "a/../zarr.json",
+                "", "/", "array", "array/c", "array/c/0", "array/c/9/9", "group/c/0", "no/c/0",
+                "no/zarr.json", ".zgroup", "array/.zarray", "/array/zarr.json", "array//zarr.json",
+                "zarr.json/", "array/c/0/1/", "array/c/0/1/2", "array/c/00/1", "array/c/+1/0"],
+        "exists": ["foo", "array/c/0/0", "array/c/3/0", "array/c/9/9", "no/zarr.json", ".zgroup",
+                   "array/.zarray", "group/zarr.json", "no/c/0"],
+        "delete": ["foo", "no/zarr.json", "array/c/9/9", "no/c/0", "group/c/0", ".zgroup",
+                   "array/c/0/x"],
+        "delete_dir": ["foo", "no/such", "array/c/9", "array/d", "array/c/x", "", "arr", "gro"],
+        "getsize": ["foo", "array/c/0/0", "array/c/3/0", "no/zarr.json", "no/c/0", ".zgroup"],
+        "is_empty": ["", "arr", "array", "group", "no"],
+        "getsize_prefix": ["no", "arr"],
+    }  # fmt: skip
+    table: dict[str, Call] = {}
+    for method, arguments in keys.items():
+        for key in arguments:
+            if method == "get":
+                table[f"get {key!r}"] = lambda s, key=key: bool(s.get(key))
+            else:
+                table[f"{method} {key!r}"] = lambda s, m=method, key=key: s.do(m, key)
+    for prefix in ("", "/", "arr", "array", "array/c", "array/c/0", "group", "no", "no/such"):
+        for method in ("list_prefix", "list_dir"):
+            table[f"{method} {prefix!r}"] = lambda s, m=method, p=prefix: s.listed(m, p)
+    return table
+
+
+def _values() -> dict[str, Call]:
+    documents = {
+        "not JSON": b"{",
+        "not an object": b"[]",
+        "no node_type": b"{}",
+        "unknown node_type": b'{"node_type": "thing"}',
+        "empty": b"",
+        "not UTF-8": b'{"node_type": "group", "x": "\xff"}',
+        "no shape": _array(shape="-"),
+        "negative shape": _array(shape=[-1]),
+        "float shape": _array(shape=[1.5]),
+        "shape no list": _array(shape=4),
+        "no grid": _array(chunk_grid="-"),
+        "unknown grid": _array(chunk_grid={"name": "other", "configuration": {}}),
+        "chunk shape of other rank": _array(
+            chunk_grid={"name": "regular", "configuration": {"chunk_shape": [2, 2]}}
+        ),
+        "fewer chunk dimensions": _array(
+            shape=[4, 4], chunk_grid={"name": "regular", "configuration": {"chunk_shape": [2]}}
+        ),
+        "negative chunk": _array(
+            chunk_grid={"name": "regular", "configuration": {"chunk_shape": [-2]}}
+        ),
+        "zero chunk": _array(chunk_grid={"name": "regular", "configuration": {"chunk_shape": [0]}}),
+        "bare integer rectilinear": _array(
+            chunk_grid={
+                "name": "rectilinear",
+                "configuration": {"kind": "inline", "chunk_shapes": [2]},
+            }
+        ),
+        "group without format": b'{"node_type": "group"}',
+        "format 2": b'{"node_type": "group", "zarr_format": 2}',
+        "dimension name a number": _array(dimension_names=[1]),
+        "dimension names null": _array(dimension_names=None),
+        "minimal array": _array(),
+    }
+    table: dict[str, Call] = {
+        f"document: {name}": lambda s, d=document: s.set("new/zarr.json", d)
+        for name, document in documents.items()
+    }
+    table |= {
+        "group over array": lambda s: s.set("array/zarr.json", GROUP),
+        "array over group": lambda s: s.set("group/zarr.json", _array()),
+        "zero-length chunk": lambda s: s.set("array/c/0/0", b""),
+        "chunk beyond the grid": lambda s: s.set("array/c/4/0", b"x"),
+        "chunk far beyond the grid": lambda s: s.set("array/c/0/4000000000", b"x"),
+        "chunk of lower rank": lambda s: s.set("array/c/0", b"x"),
+        "chunk of higher rank": lambda s: s.set("array/c/0/0/0", b"x"),
+        "chunk of no array": lambda s: s.set("no/c/0", b"x"),
+        "chunk of a group": lambda s: s.set("group/c/0", b"x"),
+        "chunk of the root": lambda s: s.set("c/0", b"x"),
+        "set of an invalid key": lambda s: s.set("foo", b"x"),
+        "set of a v2 key": lambda s: s.set(".zgroup", b"{}"),
+        "set of a v2 array key": lambda s: s.set("array/.zarray", b"{}"),
+        "value no buffer": lambda s: s.do("set", "array/c/0/0", 5),
+        "set_if_not_exists": lambda s: s.do(
+            "set_if_not_exists", "zarr.json", PROTOTYPE.buffer.from_bytes(b"{")
+        ),
+    }
+    ranges = {
+        "inside": RangeByteRequest(1, 3),
+        "nothing": RangeByteRequest(2, 2),
+        "all": RangeByteRequest(0, 16),
+        "past the end": RangeByteRequest(1, 17),
+        "beyond the end": RangeByteRequest(16, 17),
+        "reversed": RangeByteRequest(3, 1),
+        "from": OffsetByteRequest(5),
+        "from the end": OffsetByteRequest(16),
+        "from beyond": OffsetByteRequest(17),
+        "far": RangeByteRequest(700, 710),
+        "to the end": RangeByteRequest(890, 900),
+        "beyond all ends": RangeByteRequest(899, 901),
+        "last": SuffixByteRequest(5),
+        "last all": SuffixByteRequest(16),
+        "last none": SuffixByteRequest(0),
+        "last too many": SuffixByteRequest(17),
+        "a tuple": (0, 1),
+    }
+    for name, byte_range in ranges.items():
+        table[f"range of a chunk: {name}"] = lambda s, r=byte_range: s.get("array/c/0/0", r).hex()
+        table[f"range of a native chunk: {name}"] = lambda s, r=byte_range: s.get(
+            "native/c/0", r
+        ).hex()
+        if name != "reversed":
+            table[f"range of a document: {name}"] = lambda s, r=byte_range: s.get(
+                "group/zarr.json", r
+            ).decode()
+    table["range of a missing chunk"] = lambda s: s.get("array/c/3/0", RangeByteRequest(0, 99))
+    table["range of a missing node"] = lambda s: s.get("no/zarr.json", OffsetByteRequest(99))
+    return table
+
+
+def _read_only(method: str, *arguments: Any) -> Call:
+    return lambda s: s.do(method, *arguments, session=s.repo.readonly_session("main"))
+
+
+def _sessions() -> dict[str, Call]:
+    value = PROTOTYPE.buffer.from_bytes(b"x")
+
+    def committed(s: Surroundings) -> icechunk.Session:
+        session = s.changed()
+        session.commit("done")
+        return session
+
+    def conflict(s: Surroundings) -> None:
+        session = s.changed()
+        s.other_commits()
+        session.commit("late")
+
+    def deleted_branch(s: Surroundings) -> None:
+        session = s.repo.writable_session("branch")
+        s.set("group/zarr.json", GROUP, session)
+        s.repo.delete_branch("branch")
+        session.commit("late")
+
+    def merge_same_array(s: Surroundings) -> None:
+        session = s.session()
+        forks = [session.fork(), session.fork()]
+        for fork in forks:
+            s.set("made/zarr.json", _array(), fork)
+        session.merge(*forks)
+
+    def merge_deleted(s: Surroundings) -> None:
+        session = s.session()
+        one, two = session.fork(), session.fork()
+        s.set("array/c/0/0", b"x" * 16, one)
+        s.do("delete", "array/zarr.json", session=two)
+        session.merge(one, two)
+
+    return {
+        "read-only set of a chunk": _read_only("set", "array/c/0/0", value),
+        "read-only set of a document": _read_only("set", "group/zarr.json", value),
+        "read-only set of an invalid key": _read_only("set", "foo", value),
+        "read-only delete": _read_only("delete", "array/c/0/0"),
+        "read-only delete of a node": _read_only("delete", "array/zarr.json"),
+        "read-only delete_dir": _read_only("delete_dir", "array"),
+        "read-only clear": _read_only("clear"),
+        "read-only commit": lambda s: s.repo.readonly_session("main").commit("x"),
+        "read-only discard": lambda s: s.repo.readonly_session("main").discard_changes(),
+        "read-only fork": lambda s: s.repo.readonly_session("main").fork() and None,
+        "read-only merge": lambda s: s.repo.readonly_session("main").merge(s.session().fork()),
+        "commit of nothing": lambda s: s.session().commit("x"),
+        "commit twice": lambda s: committed(s).commit("x"),
+        "set after commit": lambda s: s.set("group/zarr.json", b"{}", committed(s)),
+        "delete after commit": lambda s: s.do("delete", "array/c/0/0", session=committed(s)),
+        "discard after commit": lambda s: committed(s).discard_changes(),
+        "fork after commit": lambda s: committed(s).fork() and None,
+        "commit conflict": conflict,
+        "commit to a deleted branch": deleted_branch,
+        "commit of a fork": lambda s: s.session().fork().commit("x"),
+        "merge of a branch session into a fork": lambda s: s.session().fork().merge(s.changed()),
+        "merge of nothing": lambda s: s.session().merge(),
+        "merge of no session": lambda s: s.session().merge("x"),  # type: ignore[arg-type]
+        "merge of the same array": merge_same_array,
+        "merge of deleted and written": merge_deleted,
+        "metadata no mapping": lambda s: s.changed().commit("x", "text"),  # type: ignore[arg-type]
+        "metadata of objects": lambda s: s.changed().commit("x", {"a": object()}),
+        "metadata of sets": lambda s: s.changed().commit("x", {"a": {1}}),
+        "metadata keys no text": lambda s: s.changed().commit("x", {1: 2}) and None,
+        "message no text": lambda s: s.changed().commit(5),  # type: ignore[arg-type]
+    }
+
+
+def _refs() -> dict[str, Call]:
+    def twice(s: Surroundings) -> None:
+        s.repo.delete_tag("tag")
+        s.repo.create_tag("tag", s.first)
+
+    def deleted_twice(s: Surroundings) -> None:
+        s.repo.delete_tag("tag")
+        s.repo.delete_tag("tag")
+
+    def reset_from_elsewhere(s: Surroundings) -> None:
+        s.other_commits()
+        s.repo.reset_branch("main", s.first, from_snapshot_id=s.first)
+
+    early = datetime(2000, 1, 1, tzinfo=UTC)
+    return {
+        "branch exists": lambda s: s.repo.create_branch("branch", s.first),
+        "main exists": lambda s: s.repo.create_branch("main", s.first),
+        "branch of unknown snapshot": lambda s: s.repo.create_branch("new", UNKNOWN_SNAPSHOT),
+        "branch of invalid snapshot": lambda s: s.repo.create_branch("new", "nonsense"),
+        "branch without name": lambda s: s.repo.create_branch("", s.first),
+        "branch like a tag": lambda s: s.repo.create_branch("tag", s.first),
+        "lookup of no branch": lambda s: s.repo.lookup_branch("no"),
+        "deletion of main": lambda s: s.repo.delete_branch("main"),
+        "deletion of no branch": lambda s: s.repo.delete_branch("no"),
+        "reset of no branch": lambda s: s.repo.reset_branch("no", s.first),
+        "reset to unknown snapshot": lambda s: s.repo.reset_branch("branch", UNKNOWN_SNAPSHOT),
+        "reset to invalid snapshot": lambda s: s.repo.reset_branch("branch", "1CECHNKREP0F1RSTCMT"),
+        "reset from elsewhere": reset_from_elsewhere,
+        "reset to itself": lambda s: s.repo.reset_branch("main", s.first),
+        "tag exists": lambda s: s.repo.create_tag("tag", s.first),
+        "tag of unknown snapshot": lambda s: s.repo.create_tag("new", UNKNOWN_SNAPSHOT),
+        "tag of invalid snapshot": lambda s: s.repo.create_tag("new", "!"),
+        "tag deleted before": twice,
+        "tag deleted twice": deleted_twice,
+        "deletion of no tag": lambda s: s.repo.delete_tag("no"),
+        "lookup of no tag": lambda s: s.repo.lookup_tag("no"),
+        "session on no branch": lambda s: s.repo.writable_session("no") and None,
+        "reading no branch": lambda s: s.repo.readonly_session("no") and None,
+        "reading no tag": lambda s: s.repo.readonly_session(tag="no") and None,
+        "reading no snapshot": lambda s: (
+            s.repo.readonly_session(snapshot_id=UNKNOWN_SNAPSHOT) and None
+        ),
+        "reading an invalid snapshot": lambda s: s.repo.readonly_session(snapshot_id="") and None,
+        "reading nothing": lambda s: s.repo.readonly_session() and None,
+        "reading two things": lambda s: s.repo.readonly_session("main", tag="tag") and None,
+        "reading too early": lambda s: s.repo.readonly_session("main", as_of=early) and None,
+        "reading no branch as of": lambda s: s.repo.readonly_session("no", as_of=early) and None,
+        "reading a tag as of": lambda s: s.repo.readonly_session(tag="tag", as_of=early) and None,
+        "reading as of a naive time": lambda s: (
+            s.repo.readonly_session(
+                "main",
+                as_of=datetime(2100, 1, 1),
+            )
+            and None
+        ),
+        "ancestry of nothing": lambda s: s.repo.ancestry() and None,
+        "ancestry of two things": lambda s: s.repo.ancestry(branch="main", tag="tag") and None,
+        "ancestry of no branch": lambda s: s.repo.ancestry(branch="no") and None,
+        "ancestry of no tag": lambda s: s.repo.ancestry(tag="no") and None,
+        "ancestry of no snapshot": lambda s: s.repo.ancestry(snapshot_id=UNKNOWN_SNAPSHOT) and None,
+        "lookup of no snapshot": lambda s: s.repo.lookup_snapshot(UNKNOWN_SNAPSHOT) and None,
+        "lookup of an invalid snapshot": lambda s: s.repo.lookup_snapshot("x" * 20) and None,
+        "manifests of no snapshot": lambda s: s.repo.list_manifest_files(UNKNOWN_SNAPSHOT) and None,
+        "lower case snapshot": lambda s: s.repo.lookup_snapshot(s.first.lower()).id == s.first,
+    }
+
+
+def _lifecycle() -> dict[str, Call]:
+    repository, local = icechunk.Repository, on_disk
+    return {
+        "open of nothing": lambda s: repository.open(local(str(s.path / "no"))) and None,
+        "open leaves no trace": lambda s: (s.path / "no").exists(),
+        "create twice": lambda s: repository.create(s.storage) and None,
+        "create twice unchecked": lambda s: (
+            repository.create(s.storage, check_clean_root=False) and None
+        ),
+        "create in a used directory": lambda s: (
+            repository.create(local(str(s.path / "snapshots"))) and None
+        ),
+        "config of nothing": lambda s: repository.fetch_config(local(str(s.path / "no"))),
+        "config not saved": lambda s: repository.fetch_config(s.storage),
+        "existence of nothing": lambda s: repository.exists(local(str(s.path / "no"))),
+        "existence": lambda s: repository.exists(s.storage),
+        "unknown spec version": lambda s: (
+            repository.create(local(str(s.path / "new")), spec_version=255) and None
+        ),
+        "spec version of a wrong type": lambda s: (
+            repository.create(
+                local(str(s.path / "new")),
+                spec_version="x",  # type: ignore[arg-type]
+            )
+            and None
+        ),
+        "create without main snapshot": lambda s: _damaged(s, "snapshots"),
+        "damaged repo object": lambda s: _overwritten(s, "repo"),
+        "damaged snapshot": lambda s: _overwritten(s, f"snapshots/{s.first}"),
+        "empty repo object": lambda s: _overwritten(s, "repo", b""),
+    }
+
+
+def _damaged(s: Surroundings, folder: str) -> Any:
+    (s.path / folder / s.first).unlink()
+    repo = icechunk.Repository.open(s.storage)
+    return sorted(repo.readonly_session("main").store.list())
+
+
+def _overwritten(s: Surroundings, key: str, data: bytes = b"nonsense" * 20) -> Any:
+    (s.path / key).write_bytes(data)
+    repo = icechunk.Repository.open(on_disk(str(s.path)))
+    return sorted(repo.readonly_session("main").store.list())
+
+
+def table() -> dict[str, Call]:
+    """Return all calls by name."""
+    return _keys() | _values() | _sessions() | _refs() | _lifecycle()
+
+
+def outcomes() -> dict[str, Any]:
+    """Make every call on a repository of its own and tell what came of it."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        template = Path(folder) / "template"
+        first = build(template)
+        for number, (name, call) in enumerate(table().items()):
+            surroundings = Surroundings(template, Path(folder) / str(number), first)
+            found[name] = _outcome(call, surroundings)
+    return found
+
+
+def _outcome(call: Call, surroundings: Surroundings) -> Any:
+    try:
+        return {"returns": call(surroundings)}
+    except BaseException as error:
+        return {"raises": _public_name(type(error)), "kind": getattr(error, "kind", None)}
+
+
+def _public_name(error: type[BaseException]) -> str:
+    """Name the nearest class that users can catch."""
+    for base in error.__mro__:
+        if base.__module__ == "builtins" or getattr(icechunk, base.__name__, None) is base:
+            return base.__name__
+    raise AssertionError(f"{error} is no exception")

@@ -1,0 +1,92 @@
+"""Whatever one side writes, both read alike; and both write the same from the same program.
+
+The second half compares content, and the layout in files (manifests, their extents, what the
+transaction logs say) as the reference's inspection shows it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from interop.describe import content
+from oracle import Oracle, Side
+
+RANDOM_PROGRAMS = int(os.environ.get("ICECHUNK_COMPAT_PROGRAMS", "6"))
+SCENARIOS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bare": ("bare", {}),
+    "hierarchy": ("hierarchy", {}),
+    "edits": ("edits", {}),
+    "history": ("history", {}),
+    "forks": ("forks", {}),
+    "rich config": ("rich_config", {}),
+    **{f"random: {seed}": ("random_edits", {"seed": seed}) for seed in range(RANDOM_PROGRAMS)},
+    "split: whole": ("splitting", {"split": "whole"}),
+    "split: first axis": ("splitting", {"split": "first axis"}),
+    "split: every axis": ("splitting", {"split": "every axis"}),
+    "split: by dimension name": ("splitting", {"split": "by dimension name"}),
+    "split: by path": ("splitting", {"split": "by path"}),
+}
+
+
+@pytest.fixture(scope="module", params=SCENARIOS)
+def written(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    ours: Side,
+    theirs: Oracle,
+) -> dict[str, Path]:
+    """The repositories that each side writes from one scenario."""
+    function, arguments = SCENARIOS[request.param]
+    paths = {}
+    for side in (ours, theirs):
+        path = tmp_path_factory.mktemp(side.name) / "repo"
+        side.call(f"scenarios.{function}", path=str(path), **arguments)
+        paths[side.name] = path
+    return paths
+
+
+@pytest.mark.parametrize("writer", ["ours", "theirs"])
+def test_both_read_alike(written: dict[str, Path], writer: str, ours: Side, theirs: Oracle) -> None:
+    path = str(written[writer])
+    assert ours.call("describe.describe", path=path) == theirs.call("describe.describe", path=path)
+
+
+def test_both_write_the_same_content(written: dict[str, Path], theirs: Oracle) -> None:
+    by_us = theirs.call("describe.describe", path=str(written["ours"]))
+    by_them = theirs.call("describe.describe", path=str(written["theirs"]))
+    assert content(by_us) == content(by_them)
+
+
+def test_both_lay_out_files_alike(written: dict[str, Path], theirs: Oracle) -> None:
+    by_us = theirs.call("reference.layout", path=str(written["ours"]))
+    by_them = theirs.call("reference.layout", path=str(written["theirs"]))
+    assert by_us == by_them
+
+
+def test_both_store_the_same_configuration(written: dict[str, Path], theirs: Oracle) -> None:
+    by_us, by_them = (
+        theirs.call("reference.administration", path=str(written[writer]))
+        for writer in ("ours", "theirs")
+    )
+    assert _without_backend_defaults(by_us["stored config"]) == _without_backend_defaults(
+        by_them["stored config"]
+    )
+
+
+def _without_backend_defaults(config: Any) -> Any:
+    """Forget settings of the storage: the reference saves those of its backend with the rest."""
+    return None if config is None else {**config, "storage": None}
+
+
+@pytest.mark.parametrize("count", [50_000])
+def test_manifests_of_many_references(
+    exchange: tuple[Side, Side], repo_path: str, count: int
+) -> None:
+    writer, reader = exchange
+    writer.call("scenarios.many_chunks", path=repo_path, count=count)
+    mine, other = (side.call("describe.describe_many", path=repo_path) for side in (writer, reader))
+    assert mine == other
+    assert mine["chunks"] == count + 999, "a chunk of zeros was overwritten by the fill value"
