@@ -210,6 +210,7 @@ class Session:
                 ErrorKind.NO_CHANGES_TO_COMMIT,
             )
         workspace = self._workspace
+        workspace.context.check_tip(branch, workspace.snapshot_id)
         snapshot = write_snapshot(workspace, message, properties)
         entry = _entry(snapshot, parent_id=workspace.snapshot_id)
         workspace.context.commit_snapshot(branch, entry, expected_parent=workspace.snapshot_id)

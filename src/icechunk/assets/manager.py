@@ -13,7 +13,7 @@ from icechunk.assets.caches import AssetCaches, caches_of, publish
 from icechunk.assets.settings import AssetSettings
 from icechunk.chunks import ChunkTable
 from icechunk.config import RepositoryConfig
-from icechunk.errors import ErrorKind, FormatError, operation
+from icechunk.errors import ErrorKind, FormatError, StorageError, operation
 from icechunk.format.ids import encode_id
 from icechunk.format.layout import chunk_key, manifest_key, snapshot_key, transaction_key
 from icechunk.format.manifest import Manifest, encode_manifest
@@ -160,10 +160,19 @@ class AssetManager:
     def _fetch_manifest(self, manifest_id: bytes, size: int) -> Manifest:
         key = manifest_key(manifest_id)
         with operation("fetch_manifest", manifest_id=encode_id(manifest_id)):
-            data = self.storage.get_range(key, 0, size) if size else self.storage.get(key)
-            manifest = Manifest.decode(data, key)
+            manifest = Manifest.decode(self._manifest_bytes(key, size), key)
             _check_id(key, manifest.id, manifest_id)
         return manifest
+
+    def _manifest_bytes(self, key: str, size: int) -> bytes:
+        if size:
+            try:
+                return self.storage.get_range(key, 0, size)
+            except StorageError as error:
+                # A size recorded too large is tolerated; a file cut short fails to decompress.
+                if error.kind != ErrorKind.INVALID_OBJECT_SIZE:
+                    raise
+        return self.storage.get(key)
 
     def _fetch_transaction_log(self, snapshot_id: bytes) -> TransactionLog:
         key = transaction_key(snapshot_id)

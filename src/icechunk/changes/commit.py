@@ -124,7 +124,7 @@ def _plan_array(workspace: Workspace, state: NodeState) -> ManifestPlan:
         state.manifests,
         log.table() if log else ChunkTable.empty(rank),
         split_sizes_for(workspace.splitting, state.path, grid.dimension_names, rank),
-        load=lambda ref: workspace.manifest(ref).table(state.id),
+        load=lambda ref: workspace.manifest(ref).table(state.id, rank),
     )
 
 

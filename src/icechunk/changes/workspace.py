@@ -169,7 +169,7 @@ class Workspace:
         if grid is None:
             raise InvalidInputError(f"`{node.path}` is not an array", ErrorKind.NOT_AN_ARRAY)
         rank = len(grid.shape)
-        tables = [self.manifest(ref).table(node.id) for ref in node.manifests]
+        tables = [self.manifest(ref).table(node.id, rank) for ref in node.manifests]
         table = concat_many(tables) if tables else ChunkTable.empty(rank)
         log = self.changes.chunks.get(node.id)
         if log:

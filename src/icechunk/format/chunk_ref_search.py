@@ -73,7 +73,9 @@ class ChunkRefSearch:
         wanted = (rank, *coords)
         low, high = 0, self._count
         # Chunks are mostly read in order: try the successor of the last one found first.
-        middle = self._hint if self._hint < high else high >> 1
+        middle = self._hint  # read once: other threads move it
+        if middle >= high:
+            middle = high >> 1
         while low < high:
             slot = start + 4 * middle
             table = slot + _u32(data, slot)[0]

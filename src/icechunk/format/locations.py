@@ -107,7 +107,6 @@ def decompress(frames: RaggedBytes, dictionary: bytes, what: str) -> RaggedBytes
     """
     if not len(frames):
         return frames
-    decompressor = _decompressor(dictionary)
     sizes = _content_sizes(frames)
     is_stated = sizes >= 0
     if int(sizes.max()) > MAX_LOCATION_BYTES:
@@ -115,6 +114,7 @@ def decompress(frames: RaggedBytes, dictionary: bytes, what: str) -> RaggedBytes
     if int(sizes[is_stated].sum()) > MAX_COLUMN_BYTES:
         raise _corrupt(what, f"locations add up to more than {MAX_COLUMN_BYTES} bytes")
     try:
+        decompressor = _decompressor(dictionary)
         if _HAS_BULK and is_stated.all() and int(sizes.min()) > 0:
             opened = decompressor.multi_decompress_to_buffer(
                 _segments(frames), decompressed_sizes=sizes.astype(np.uint64).tobytes()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from icechunk.chunks.arrays import frozen
+from icechunk.chunks.arrays import MAX_RANK, frozen
 from icechunk.chunks.columns import tidied
 from icechunk.chunks.coords import is_sorted_unique
 from icechunk.chunks.kinds import ChunkKind, ChunkRef
@@ -163,6 +163,8 @@ def _decode_refs(refs: flatbuf.Rows, dictionary: bytes) -> ChunkTable:
     rank = len(index[0])
     if len(index.values) != n * rank or not bool((index.counts == rank).all()):
         buffer.fail("ChunkRef.index", "references of one array differ in rank")
+    if rank > MAX_RANK:
+        buffer.fail("ChunkRef.index", f"references have {rank} axes, more than {MAX_RANK}")
     coords = index.values.reshape(n, rank)
     if not is_sorted_unique(coords):
         buffer.fail("ChunkRef.index", "references are not in ascending order of coordinates")

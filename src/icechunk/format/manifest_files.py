@@ -73,7 +73,8 @@ class ManifestFiles:
         if not self._rows and len(self):
             data = self.ids.tobytes()
             starts = range(0, len(data), OBJECT_ID_SIZE)
-            self._rows.update((data[s : s + OBJECT_ID_SIZE], i) for i, s in enumerate(starts))
+            # In one go: another thread must not take a part of the index for the whole.
+            self._rows.update({data[s : s + OBJECT_ID_SIZE]: i for i, s in enumerate(starts)})
         row = self._rows.get(manifest_id)
         return None if row is None else self[row]
 

@@ -27,6 +27,9 @@ Int64s = npt.NDArray[np.int64]
 # With fewer rows than this left to compare, bytes objects are quicker than numpy calls.
 _FEW_ROWS = 16
 
+# So are they for rows that are equal for longer than this, however many.
+_DEEP = 4096
+
 
 def starts_of(counts: npt.ArrayLike) -> Int64s:
     """Turn the item count of each row into the positions where rows begin and the last ends."""
@@ -70,7 +73,7 @@ def is_strictly_increasing(texts: RaggedBytes) -> bool:
     padded = np.concatenate([texts.data, np.zeros(8, dtype=np.uint8)])
     undecided = np.arange(len(sizes) - 1)  # pair i is rows i and i + 1
     depth = 0
-    while len(undecided) > _FEW_ROWS:
+    while len(undecided) > _FEW_ROWS and depth < _DEEP:
         left = _words(padded, starts, sizes, undecided, depth)
         right = _words(padded, starts, sizes, undecided + 1, depth)
         if (left > right).any():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from icechunk.chunks.arrays import Coords, frozen
+from icechunk.chunks.arrays import MAX_RANK, Coords, frozen
 from icechunk.chunks.coords import sorted_unique
 from icechunk.format import flatbuf, schema
 from icechunk.format.envelope import FileKind, unwrap, wrap
@@ -114,6 +114,8 @@ def decode_transaction_log(data: bytes, key: str) -> TransactionLog:
         rank = int(ends[1] - ends[0]) if count else 0
         if not bool((np.diff(ends) == rank).all()):
             buffer.fail("ChunkIndices.coords", "chunks of one array differ in rank")
+        if rank > MAX_RANK:
+            buffer.fail("ChunkIndices.coords", f"chunks have {rank} axes, more than {MAX_RANK}")
         rows = coords.values[int(ends[0]) : int(ends[-1])].reshape(count, rank)
         node_id = node.tobytes()
         if node_id in updated:

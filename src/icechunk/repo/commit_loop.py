@@ -180,6 +180,8 @@ def fate_of_swap(
     The newest entry of the state we started from is stamped with the name of the backup that the
     next update made. Times are strictly increasing within a log, so they tell the entry.
     """
+    if not len(before.updates):
+        return Fate.UNTOLD  # a damaged state, whose next update nothing can be stamped by
     started_at = before.updates[0].updated_at
     for update in read_log(info, entry.load_backup if entry is not None else lambda _: None):
         if update.updated_at < started_at:

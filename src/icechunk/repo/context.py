@@ -5,10 +5,12 @@ from __future__ import annotations
 from icechunk.assets.manager import AssetManager
 from icechunk.config import RepositoryConfig
 from icechunk.config.effective import effective
+from icechunk.errors import ErrorKind
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.repo.commit_loop import UpdatePolicy, run_update
 from icechunk.repo.entry_v2 import SPEC_VERSION, EntryPoint
+from icechunk.repo.preconditions import BranchExists, IsOnline, TipIs
 from icechunk.repo.surroundings import REAL, Surroundings
 from icechunk.repo.updates import AddDetachedSnapshot, AddSnapshot, Change
 from icechunk.storage.base import Storage
@@ -76,6 +78,19 @@ class RepoContext:
             the snapshot is part of the history already.
         """
         return self.update(AddSnapshot(branch, entry, expected_parent))
+
+    def check_tip(self, branch: str, expected_parent: bytes) -> None:
+        """Raise at once what `commit_snapshot` would raise later, before anything is written.
+
+        Costs a look at the stored state; a lost race then costs nothing else.
+        """
+        info = self.info()
+        for precondition in (
+            IsOnline(),
+            BranchExists(branch, ErrorKind.BRANCH_NOT_FOUND),
+            TipIs(branch, expected_parent),
+        ):
+            precondition.check(info)
 
     def register_detached(self, entry: SnapshotEntry) -> RepoInfo:
         """Add a written snapshot to the history without moving a branch."""

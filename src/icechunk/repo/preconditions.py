@@ -14,6 +14,7 @@ from icechunk.errors import (
     ConflictError,
     ErrorKind,
     FormatError,
+    InvalidInputError,
     ReadOnlyError,
     RefNotFoundError,
     SessionStateError,
@@ -29,6 +30,7 @@ __all__ = [
     "BranchExists",
     "FeatureEnabled",
     "IsOnline",
+    "NameIsText",
     "NotMain",
     "Precondition",
     "SnapshotKnown",
@@ -122,6 +124,23 @@ class BranchAbsent:
                 f"branch already exists `{self.name} -> {encode_id(tip)}`",
                 ErrorKind.BRANCH_ALREADY_EXISTS,
             )
+
+
+@dataclass(frozen=True, slots=True)
+class NameIsText:
+    """The name of a new branch or tag can be written to a file; any other rule is the user's."""
+
+    name: str
+
+    def check(self, info: RepoInfo) -> None:
+        """Refuse lone surrogates."""
+        try:
+            self.name.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInputError(
+                f"invalid name {self.name!r}: it is not valid Unicode text",
+                ErrorKind.INVALID_REF_NAME,
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

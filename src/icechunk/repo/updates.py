@@ -32,6 +32,7 @@ from icechunk.repo.preconditions import (
     BranchExists,
     FeatureEnabled,
     IsOnline,
+    NameIsText,
     NotMain,
     Precondition,
     SnapshotKnown,
@@ -122,8 +123,8 @@ class CreateBranch:
 
     @property
     def preconditions(self) -> Sequence[Precondition]:
-        """The snapshot is known, the name is free."""
-        return SnapshotKnown(self.snapshot), BranchAbsent(self.name)
+        """The name is legal, the snapshot is known, the name is free."""
+        return NameIsText(self.name), SnapshotKnown(self.snapshot), BranchAbsent(self.name)
 
     def edit(self, info: RepoInfo) -> RepoInfo:
         """Add the branch."""
@@ -188,8 +189,13 @@ class CreateTag:
 
     @property
     def preconditions(self) -> Sequence[Precondition]:
-        """Tags may be created, the snapshot is known, the name was never used."""
-        return CREATE_TAG, SnapshotKnown(self.snapshot), TagFree(self.name)
+        """Name and feature allow it, the snapshot is known, the name was never used."""
+        return (
+            NameIsText(self.name),
+            CREATE_TAG,
+            SnapshotKnown(self.snapshot),
+            TagFree(self.name),
+        )
 
     def edit(self, info: RepoInfo) -> RepoInfo:
         """Add the tag."""
