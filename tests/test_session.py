@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
 from icechunk import ConflictError, Repository, SessionMode
@@ -17,6 +18,8 @@ from icechunk.errors import (
     RefNotFoundError,
     SessionStateError,
 )
+from icechunk.format.layout import id_from_key
+from icechunk.format.manifest import encode_manifest
 
 
 def array(session, path="a", n=10, chunks=2, **options):
@@ -99,6 +102,8 @@ def test_metadata_travel_with_the_commit(repo):
     array(session)
     snapshot_id = session.commit("m", metadata=properties)
     assert repo.lookup_snapshot(snapshot_id).metadata == properties
+    with pytest.raises(TypeError, match="message"):
+        repo.writable_session("main").commit(None, allow_empty=True)
     with pytest.raises(TypeError, match="metadata"):
         repo.writable_session("main").commit("m", metadata=[1], allow_empty=True)
     with pytest.raises(TypeError, match="metadata"):
@@ -219,6 +224,22 @@ def test_chunks_outside_a_shrunken_array_come_back_until_the_commit(repo, array_
     session.store.set_sync("a/zarr.json", buffer(array_document()))
     assert session.store.get_sync("a/c/1").to_bytes() == b"\x01\x01"
     assert session.store.get_sync("a/c/3") is None
+
+
+def test_a_manifest_without_the_array_that_refers_to_it_holds_no_chunks(storage, array_document):
+    buffer = default_buffer_prototype().buffer.from_bytes
+    session = icechunk.Repository.create(storage).writable_session("main")
+    session.store.set_sync("a/zarr.json", buffer(array_document()))
+    session.store.set_sync("a/c/0", buffer(b"\x01\x01"))
+    session.commit("one")
+    (key,) = (item.key for item in storage.list("manifests"))
+    storage.put(key, encode_manifest(id_from_key(key), []))
+    session = icechunk.Repository.open(storage).writable_session("main")
+    assert session.store.get_sync("a/c/0") is None
+    assert list(session.store.list()) == ["a/zarr.json"]
+    session.store.set_sync("a/c/3", buffer(b"\x02\x02"))
+    session.commit("another")
+    assert session.store.get_sync("a/c/3").to_bytes() == b"\x02\x02"
 
 
 def test_growing_keeps_manifests(repo):
@@ -510,3 +531,26 @@ def test_displays(repo):
         "branch: main\nhas_uncommitted_changes: False\n"
     )
     assert repr(session.store).startswith("<icechunk.IcechunkStore>\nread_only: False\n")
+
+
+def test_a_snapshot_fetched_while_the_session_moves_on_is_not_used(repo):
+    """The first read of a session is on its way when another thread writes and commits."""
+    session = repo.writable_session("main")
+    workspace = session._workspace
+    assets = workspace.context.assets
+    fetch = assets.snapshot
+
+    class Assets:
+        def snapshot(self, snapshot_id):
+            found = fetch(snapshot_id)
+            workspace.context.assets = assets
+            array(session)[:] = 1
+            session.commit("meanwhile")
+            return found
+
+        def __getattr__(self, name):
+            return getattr(assets, name)
+
+    workspace.context.assets = Assets()
+    assert session.store.get_sync("a/zarr.json") is not None
+    assert zarr.open_array(session.store, path="a", mode="r")[0] == 1

@@ -139,6 +139,11 @@ def _node_path(prefix: str, slash: str, key: str) -> str:
     for part in prefix.split("/"):
         if part in ("", ".", ".."):
             raise _invalid(key)
+    if not prefix.isascii():
+        try:
+            prefix.encode()
+        except UnicodeEncodeError:  # a lone surrogate, which no snapshot file could hold
+            raise _invalid(ascii(key)) from None
     return "/" + prefix
 
 

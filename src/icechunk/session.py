@@ -184,7 +184,7 @@ class Session:
         ReadOnlyError
             Kind ``read-only-repository``: the repository was closed for writing.
         TypeError
-            The metadata are not JSON-like.
+            The message is no text, or the metadata are not JSON-like.
 
         Notes
         -----
@@ -202,6 +202,8 @@ class Session:
                 "was already committed); open one with Repository.writable_session",
                 ErrorKind.COMMIT_NOT_ALLOWED,
             )
+        if not isinstance(message, str):
+            raise TypeError(f"the commit message must be str, not {type(message).__name__}")
         properties = {**self._default_metadata, **to_plain({} if metadata is None else metadata)}
         if not (allow_empty or self.has_uncommitted_changes):
             raise SessionStateError(

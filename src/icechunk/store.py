@@ -378,8 +378,7 @@ class IcechunkStore(Store, SyncMixin):
             Kind ``bad-key-prefix``: no node lies there.
         """
         path = node_path(prefix)
-        nodes = self._workspace.nodes
-        if path != "/" and nodes.find(path) is None:
+        if path != "/" and self._workspace.nodes.find(path) is None:
             raise InvalidInputError(
                 f"bad key prefix `{prefix}`: no group or array exists there",
                 ErrorKind.BAD_KEY_PREFIX,
@@ -389,7 +388,13 @@ class IcechunkStore(Store, SyncMixin):
 
     def list_dir(self, prefix: str) -> AsyncCloseableIterator[str]:
         """Iterate over the names directly below a prefix; nothing when it does not exist."""
-        return AsyncCloseableIterator(iter(self._names_in(prefix)))
+        workspace = self._workspace
+        is_quick = workspace.context.storage.is_local or (
+            workspace.is_loaded and workspace.nodes.find(node_path(prefix)) is not None
+        )
+        if is_quick:
+            return AsyncCloseableIterator(self._names_in(prefix))
+        return AsyncCloseableIterator(self._names_later(prefix), blocking=True)
 
     async def is_empty(self, prefix: str) -> bool:
         """Whether nothing lies below a prefix."""
@@ -402,6 +407,9 @@ class IcechunkStore(Store, SyncMixin):
         for state in states:
             if state.is_array:
                 yield from _chunk_keys(state, self._workspace.chunk_table(state))
+
+    def _names_later(self, prefix: str) -> Iterator[str]:
+        yield from self._names_in(prefix)
 
     def _names_in(self, prefix: str) -> Sequence[str]:
         text = prefix.strip("/")

@@ -138,6 +138,12 @@ class TestErrors:
         with pytest.raises(FormatError, match=f"it is {encode_id(ID)}"):
             getattr(assets, kind)(wrong)
 
+    def test_a_manifest_is_read_though_its_size_is_recorded_too_large(self, assets, storage):
+        size = assets.save_manifest(ID, [(NODE, table())])
+        assert assets.manifest(ID, size=size + 1).find(NODE, (3,)) == table().ref(3)
+        with pytest.raises(FormatError, match="manifests/"):
+            other(storage).manifest(ID, size=size - 1)
+
     def test_clock_of_a_remote_store(self, storage):
         storage.is_local = False
         assets = other(storage)

@@ -72,8 +72,12 @@ def test_dimension_names_fit_the_rank(names, expected):
         (array((5, 4), (2,)), "Fewer dimensions"),
         (array((5,), (2, 2)), "More dimensions"),
         (array((2**32,), (1,)), "larger chunks"),
-        (array(chunk_grid={"name": "rectilinear", "configuration": {"chunk_shapes": [2, 2]}}), "0"),
+        (
+            array(chunk_grid={"name": "rectilinear", "configuration": {"chunk_shapes": ["2", 2]}}),
+            "axis 0",
+        ),
         (array(dimension_names="xy"), "dimension_names"),
+        (array(dimension_names=["x", "\ud800"]), "dimension_names"),
     ],
 )
 def test_bad_documents_say_what_is_wrong_and_where(document, fragment):

@@ -280,3 +280,14 @@ def test_the_policy_is_checked():
     parent, (a,) = parent_with_forks(1)
     with pytest.raises(InvalidInputError, match="first"):
         join(parent, a, on_overlap="first")
+
+
+def test_a_creation_where_the_base_has_a_node_is_refused_unless_that_is_deleted():
+    parent, (fork, other) = parent_with_forks()
+    create(fork, "/base/array", b"new-node")
+    assert "Multiple writers created the same arrays" in refusal(parent, fork)
+    other.delete(ARRAY, "/base/array", is_array=True)
+    create(other, "/base/array", b"new-node")
+    join(parent, other)
+    assert parent.created["/base/array"].id == b"new-node"
+    assert ARRAY in parent.deleted

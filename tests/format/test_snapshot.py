@@ -1,7 +1,7 @@
 import struct
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.errors import FormatError
-from icechunk.format import schema
+from icechunk.format import rows, schema
 from icechunk.format.envelope import FileKind, unwrap, wrap
 from icechunk.format.flatbuf import Children, Ragged, Tables, Union, encode
 from icechunk.format.ids import id_column
@@ -190,9 +190,7 @@ def test_lookups(found: list[Node], wanted: str) -> None:
     below = [node for node in table if node.path.startswith(prefix) and node.path != wanted]
     assert [table[row] for row in table.subtree(wanted)] == below
     direct = [node for node in below if "/" not in node.path[len(prefix) :]]
-    assert table.children(wanted) == direct
-    names = {node.path[len(prefix) :].partition("/")[0] for node in below}
-    assert table.child_names(wanted) == sorted(names)
+    assert table.children(wanted) == {node.path[len(prefix) :]: node.id for node in direct}
 
 
 @settings(deadline=None, max_examples=60)
@@ -236,6 +234,29 @@ def test_order_check(texts: list[bytes], is_sorted: bool) -> None:
         texts = sorted(texts)
     expected = all(a < b for a, b in pairwise(texts))
     assert is_strictly_increasing(RaggedBytes.from_list(texts)) == expected
+
+
+def test_rows_that_differ_late_take_no_step_for_every_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+
+    def counted(*args: Any) -> Any:
+        steps.append(1)
+        return words(*args)
+
+    words = rows._words
+    monkeypatch.setattr(rows, "_words", counted)
+    texts = [b"a" * 100_000 + bytes([65 + i]) for i in range(20)]
+    assert is_strictly_increasing(RaggedBytes.from_list(texts))
+    assert not is_strictly_increasing(RaggedBytes.from_list(texts[::-1]))
+    assert len(steps) < 5000
+
+
+def test_rows_are_compared_across_the_borders_of_blocks() -> None:
+    texts = [b"%09d" % i for i in range((1 << 16) + 5)]
+    assert is_strictly_increasing(RaggedBytes.from_list(texts))
+    for i in (1 << 16) + np.arange(-2, 3):
+        swapped = [*texts[:i], texts[i + 1], texts[i], *texts[i + 2 :]]
+        assert not is_strictly_increasing(RaggedBytes.from_list(swapped))
 
 
 @pytest.mark.parametrize("tail", [b"", b"\0", b"aaaaaaaa", b"aaaaaaaaaaaab"])
@@ -371,3 +392,29 @@ def test_parent_in_a_new_file_is_ignored() -> None:
     assert decode_snapshot(file_of(columns), KEY).parent_id is None
     old = replace(decode_snapshot(file_of(columns), KEY), spec_version=1, parent_id=b"p" * 12)
     assert decode_snapshot(encode_snapshot(old), KEY).parent_id == b"p" * 12
+
+
+def test_a_second_thread_finds_manifest_files_while_the_first_makes_the_index() -> None:
+    class Slow(bytes):
+        """Lets the other thread look in between."""
+
+        def __getitem__(self, item: Any) -> Any:
+            if item.start == 12 and not looked:
+                looked.append(True)
+                found.append(files.find(ids[-1]))
+            return super().__getitem__(item)
+
+    class SlowIds:
+        def tobytes(self) -> bytes:
+            return Slow(b"".join(ids))
+
+        def __getitem__(self, row: int) -> Any:
+            return np.frombuffer(ids[row], np.uint8)
+
+    ids = [bytes([i]) * 12 for i in range(3)]
+    looked: list[bool] = []
+    found: list[ManifestFile | None] = []
+    one = np.ones(3, np.uint64)
+    files = ManifestFiles(cast("Any", SlowIds()), one, one.astype(np.uint32))
+    assert files.find(ids[0]) == ManifestFile(ids[0], 1, 1)
+    assert found == [ManifestFile(ids[-1], 1, 1)]

@@ -8,12 +8,15 @@ import pytest
 
 from icechunk.errors import ConflictError, ErrorKind, StorageError
 from icechunk.format.layout import REPO, backup_key
+from icechunk.format.ops_table import OpsLog
 from icechunk.repo.commit_loop import (
     Committed,
+    Fate,
     Lost,
     UpdatePolicy,
     attempt,
     delays_ms,
+    fate_of_swap,
     run_update,
 )
 from icechunk.repo.entry_v2 import EntryPoint
@@ -287,3 +290,8 @@ def test_concurrent_updates_are_all_there(info, snapshot_id):
     times = [update.updated_at for update in info.updates]
     assert all(newer > older for newer, older in pairwise(times))
     assert backups(storage) == in_use(entry)
+
+
+def test_the_fate_of_a_swap_on_a_state_without_a_log_is_untold(info):
+    before = replace(info, updates=OpsLog.from_entries(()))
+    assert fate_of_swap(info, before, "repo.mine") is Fate.UNTOLD

@@ -8,6 +8,7 @@ from icechunk.errors import (
     AlreadyExistsError,
     ConflictError,
     FormatError,
+    InvalidInputError,
     ReadOnlyError,
     RefNotFoundError,
     SessionStateError,
@@ -241,3 +242,10 @@ def test_what_a_change_does_not_touch_stays(info):
         "spec_version",
     ):
         assert getattr(after, name) == getattr(full, name)
+
+
+@pytest.mark.parametrize("change", [CreateBranch, CreateTag])
+def test_names_must_be_text(info, snapshot_id, change):
+    with pytest.raises(InvalidInputError, match="not valid Unicode") as caught:
+        change("\ud800", snapshot_id(1)).preconditions[0].check(info)
+    assert caught.value.kind == "invalid-ref-name"

@@ -47,7 +47,9 @@ class StoreContract(StoreTests[IcechunkStore, cpu.Buffer]):
 
     def _set(self, workspace, key, value):
         if not isinstance(key, ChunkKey):
-            workspace.put_document(key.path, document(0, text=value.to_bytes().hex()))
+            node = workspace.nodes.find(key.path)
+            rank = 0 if node is None else len(node.grid.shape)
+            workspace.put_document(key.path, document(rank, text=value.to_bytes().hex()))
             return
         node = workspace.nodes.find(key.path)
         if node is None or len(node.grid.shape) != len(key.coords):
@@ -298,25 +300,27 @@ class StoreContract(StoreTests[IcechunkStore, cpu.Buffer]):
         await filled.set_if_not_exists("a/c/1", new)
         assert await filled.get("a/c/1", default_buffer_prototype()) == new
 
-    async def test_get_bytes(self, store):
-        await self.set(store, "c/0", self.buffer_cls.from_bytes(FOUR))
-        assert await store._get_bytes("c/0", prototype=default_buffer_prototype()) == FOUR
-        with pytest.raises(FileNotFoundError):
-            await store._get_bytes("c/1", prototype=default_buffer_prototype())
+    if hasattr(StoreTests, "test_get_bytes"):  # helpers that newer Zarr has no more
 
-    def test_get_bytes_sync(self, store):
-        sync(self.set(store, "c/0", self.buffer_cls.from_bytes(FOUR)))
-        assert store._get_bytes_sync("c/0", prototype=default_buffer_prototype()) == FOUR
+        async def test_get_bytes(self, store):
+            await self.set(store, "c/0", self.buffer_cls.from_bytes(FOUR))
+            assert await store._get_bytes("c/0", prototype=default_buffer_prototype()) == FOUR
+            with pytest.raises(FileNotFoundError):
+                await store._get_bytes("c/1", prototype=default_buffer_prototype())
 
-    async def test_get_json(self, store):
-        await store.set("zarr.json", self.buffer_cls.from_bytes(document(x=1)))
-        found = await store._get_json("zarr.json", prototype=default_buffer_prototype())
-        assert found["attributes"] == {"x": 1}
+        def test_get_bytes_sync(self, store):
+            sync(self.set(store, "c/0", self.buffer_cls.from_bytes(FOUR)))
+            assert store._get_bytes_sync("c/0", prototype=default_buffer_prototype()) == FOUR
 
-    def test_get_json_sync(self, store):
-        sync(store.set("zarr.json", self.buffer_cls.from_bytes(document(x=1))))
-        found = store._get_json_sync("zarr.json", prototype=default_buffer_prototype())
-        assert found["attributes"] == {"x": 1}
+        async def test_get_json(self, store):
+            await store.set("zarr.json", self.buffer_cls.from_bytes(document(x=1)))
+            found = await store._get_json("zarr.json", prototype=default_buffer_prototype())
+            assert found["attributes"] == {"x": 1}
+
+        def test_get_json_sync(self, store):
+            sync(store.set("zarr.json", self.buffer_cls.from_bytes(document(x=1))))
+            found = store._get_json_sync("zarr.json", prototype=default_buffer_prototype())
+            assert found["attributes"] == {"x": 1}
 
     # --- the synchronous methods ---------------------------------------------------------------
 

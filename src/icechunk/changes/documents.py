@@ -48,7 +48,7 @@ def parse_document(data: bytes, path: str) -> ArrayGrid | None:
         shape or chunk grid.
     """
     try:
-        document = json.loads(data)
+        document = json.loads(data.decode())  # the format wants UTF-8; json would guess
     except (ValueError, RecursionError) as error:
         raise _bad(path, f"not valid JSON ({error})") from None
     if not isinstance(document, dict):
@@ -71,6 +71,10 @@ def _parse_array(document: dict[str, Any], path: str) -> ArrayGrid:
     if names is not None:
         if not isinstance(names, list) or not all(n is None or isinstance(n, str) for n in names):
             raise _bad(path, f"`dimension_names` must be a list of strings or null, got {names!r}")
+        try:
+            "".join(filter(None, names)).encode()
+        except UnicodeEncodeError:
+            raise _bad(path, f"`dimension_names` are not valid Unicode: {names!r}") from None
         padded = [*names, *[None] * len(shape)][: len(shape)]
         names = tuple(name or None for name in padded)
     return ArrayGrid(tuple(shape), num_chunks, names)

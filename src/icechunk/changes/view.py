@@ -123,7 +123,7 @@ class NodeView:
         deleted = self.changes.deleted
         with self._lock:
             committed = self.base.nodes.children(path)
-            names = {name(node.path) for node in committed if node.id not in deleted}
+            names = {child for child, node_id in committed.items() if node_id not in deleted}
             names |= self._children_index().get(path, set())
         return sorted(names)
 

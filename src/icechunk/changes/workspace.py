@@ -101,7 +101,7 @@ class Workspace:
 
     def discard(self) -> None:
         """Forget every edit; chunk objects already written stay behind as garbage."""
-        with self._lock:
+        with self.changes.lock, self._lock:
             self.changes = ChangeSet()
             self._nodes = None
 
@@ -281,12 +281,6 @@ class Workspace:
                 ErrorKind.MANIFEST_INFO_NOT_FOUND,
             )
         return info.size_bytes
-
-    def iter_tables(self) -> Iterator[tuple[NodeState, ChunkTable]]:
-        """Iterate over all arrays and their chunks, see `chunk_table`."""
-        for node in self.nodes.subtree("/"):
-            if node.grid is not None:
-                yield node, self.chunk_table(node)
 
 
 def writable_array(nodes: NodeView, path: str, coords: Coords, size: int) -> NodeState:

@@ -99,11 +99,6 @@ class Manifest:
         """Ids of the arrays that have references here."""
         return tuple(self._rows)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory held at present; grows when a table is decoded."""
-        return self._buffer.size + sum(table.nbytes for table in self._tables.values())
-
     def num_refs(self, node_id: bytes | None = None) -> int:
         """Count the references of one array, 0 if it is not here, or of all arrays."""
         if node_id is None:

@@ -63,11 +63,6 @@ class ManifestFiles:
 
     __hash__ = None  # type: ignore[assignment]
 
-    @property
-    def nbytes(self) -> int:
-        """Approximate memory, for caches."""
-        return self.ids.nbytes + self.sizes.nbytes + self.counts.nbytes
-
     def find(self, manifest_id: bytes) -> ManifestFile | None:
         """Look up the record of a manifest."""
         if not self._rows and len(self):

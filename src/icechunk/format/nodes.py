@@ -220,11 +220,6 @@ class NodeTable:
 
     __hash__ = None  # type: ignore[assignment]
 
-    @property
-    def nbytes(self) -> int:
-        """Approximate memory of the columns, for caches."""
-        return sum(getattr(self.columns, column.name).nbytes for column in fields(self.columns))
-
     def row(self, path: str) -> int | None:
         """Find the row of a path."""
         row = self._found.get(path)
@@ -270,13 +265,10 @@ class NodeTable:
             start += 1
         return range(start, self._bisect(_after(prefix)))
 
-    def children(self, path: str) -> list[Node]:
-        """List the nodes directly below `path`, in path order."""
-        return [self[row] for _, row in self._child_rows(path) if row is not None]
-
-    def child_names(self, path: str) -> list[str]:
-        """Name what lies directly below `path`, also groups that exist by their content only."""
-        return sorted({name for name, _ in self._child_rows(path)})
+    def children(self, path: str) -> dict[str, bytes]:
+        """Names and ids of the nodes directly below `path`, in path order; makes no nodes."""
+        ids = self.columns.ids
+        return {name: ids[row].tobytes() for name, row in self._child_rows(path)}
 
     def replace(self, removed: Iterable[str], upserts: Iterable[Node]) -> NodeTable:
         """Build the table without the `removed` paths, and with `upserts` added or exchanged.
@@ -303,8 +295,8 @@ class NodeTable:
     def _bisect(self, path: bytes) -> int:
         return bisect_left(self.columns.paths, path)
 
-    def _child_rows(self, path: str) -> Iterator[tuple[str, int | None]]:
-        """Yield name and row of each child, None as the row of one seen only by its content."""
+    def _child_rows(self, path: str) -> Iterator[tuple[str, int]]:
+        """Yield name and row of each child that is a node itself."""
         below = self.subtree(path)
         prefix = b"/" if path == "/" else path.encode() + b"/"
         row = below.start
@@ -312,7 +304,6 @@ class NodeTable:
             name, slash, _ = self.columns.paths[row][len(prefix) :].partition(b"/")
             if slash:
                 # Content of a child: skip the rest of it, which can be most of the table.
-                yield name.decode(), None
                 row = self._bisect(_after(prefix + name + b"/"))
             else:
                 yield name.decode(), row

@@ -108,11 +108,6 @@ class OpsLog(Sequence[UpdateEntry]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    @property
-    def nbytes(self) -> int:
-        """Approximate memory, for caches."""
-        return sum(getattr(self, column.name).nbytes for column in fields(self))
-
     def push(
         self, kind: UpdateKind, updated_at: int, head_backup: str | None, limit: int
     ) -> tuple[OpsLog, str | None]:

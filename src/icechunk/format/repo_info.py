@@ -62,11 +62,6 @@ class RepoInfo:
     disabled_feature_flags: tuple[int, ...] | None = None
     spec_version: int = 2
 
-    @property
-    def nbytes(self) -> int:
-        """Approximate memory, for caches."""
-        return self.snapshots.nbytes + 300 * len(self.updates) + len(self.config or b"") + 1000
-
 
 def decode_repo_info(data: bytes, key: str = "repo") -> RepoInfo:
     """Read a repo info file; `key` names it in messages.

@@ -30,6 +30,9 @@ _FEW_ROWS = 16
 # So are they for rows that are equal for longer than this, however many.
 _DEEP = 4096
 
+# Comparing takes some 200 bytes of memory per pair: this many at a time.
+_BLOCK_PAIRS = 1 << 16
+
 
 def starts_of(counts: npt.ArrayLike) -> Int64s:
     """Turn the item count of each row into the positions where rows begin and the last ends."""
@@ -65,13 +68,27 @@ def concat_starts(first: Int64s, second: Int64s) -> Int64s:
 def is_strictly_increasing(texts: RaggedBytes) -> bool:
     """Tell whether each row is greater than the one before, as bytes.
 
-    Adjacent rows are compared 8 bytes at a time, all pairs at once, dropping those decided; the
-    work is bounded by the bytes of the column.
+    Adjacent rows are compared 8 bytes at a time, a block of pairs at once, dropping those decided;
+    the work is bounded by the bytes of the column.
     """
     starts = np.asarray(texts.offsets, dtype=np.int64)
     sizes = counts_of(starts)
     padded = np.concatenate([texts.data, np.zeros(8, dtype=np.uint8)])
-    undecided = np.arange(len(sizes) - 1)  # pair i is rows i and i + 1
+    pairs = range(len(sizes) - 1)  # pair i is rows i and i + 1
+    return all(
+        _pairs_increase(texts, starts, sizes, padded, pairs[first : first + _BLOCK_PAIRS])
+        for first in pairs[::_BLOCK_PAIRS]
+    )
+
+
+def _pairs_increase(
+    texts: RaggedBytes,
+    starts: Int64s,
+    sizes: Int64s,
+    padded: npt.NDArray[np.uint8],
+    pairs: range,
+) -> bool:
+    undecided = np.arange(pairs.start, pairs.stop)
     depth = 0
     while len(undecided) > _FEW_ROWS and depth < _DEEP:
         left = _words(padded, starts, sizes, undecided, depth)

@@ -58,11 +58,6 @@ class Snapshot:
         if not isinstance(files, ManifestFiles):
             object.__setattr__(self, "manifest_files", ManifestFiles.from_files(files))
 
-    @property
-    def nbytes(self) -> int:
-        """Approximate memory, for caches."""
-        return self.nodes.nbytes + self.manifest_files.nbytes + 1000
-
 
 def decode_snapshot(data: bytes, key: str) -> Snapshot:
     """Read a snapshot file; `key` names it in messages.

@@ -105,11 +105,6 @@ class SnapshotTable:
 
     __hash__ = None  # type: ignore[assignment]
 
-    @property
-    def nbytes(self) -> int:
-        """Approximate memory, for caches."""
-        return sum(getattr(self, name).nbytes for name in self.__slots__)
-
     def find(self, snapshot_id: bytes) -> int:
         """Find the row of a snapshot, -1 when it is not known."""
         if len(snapshot_id) != OBJECT_ID_SIZE or not len(self):

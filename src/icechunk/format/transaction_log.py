@@ -79,13 +79,6 @@ class TransactionLog:
     moves: tuple[Move, ...] = ()
 
     @property
-    def nbytes(self) -> int:
-        """Memory held, roughly."""
-        chunks = sum(coords.nbytes for coords in self.updated_chunks.values())
-        lists: int = sum(getattr(self, name).nbytes for name in ID_LISTS)
-        return chunks + lists + 256 * len(self.moves)
-
-    @property
     def is_empty(self) -> bool:
         """Whether nothing changed, as in the first snapshot and in rewrites of manifests."""
         lists = any(len(getattr(self, name)) for name in ID_LISTS)
