@@ -28,9 +28,10 @@ lint:  ## Check formatting and lint rules
 types:  ## Check types of the package, strictly
 	@python=$$($(ENV) default) && $$python -m mypy
 
-bench:  ## Run the benchmarks and print what they measured
-	@set -e; python=$$($(ENV) default); \
-	for file in benchmarks/bench_*.py; do echo "--- $$file"; $$python $$file; done
+bench:  ## Measure this package and the reference in turns, print a table [ARGS=--quick]
+	@set -e; default=$$($(ENV) default); newest=$$($(ENV) newest); oracle=$$($(ENV) oracle); \
+	ICECHUNK_BENCH_PYTHON=$${newest:-$$default} ICECHUNK_ORACLE_PYTHON=$$oracle \
+	$$default benchmarks/run.py $(ARGS)
 
 compat:  ## Exchange repositories with the reference implementation, both ways
 	@set -e; oracle=$$($(ENV) oracle); python=$$($(ENV) default); \

@@ -30,19 +30,6 @@ BLOCK = re.compile(
 )
 LINK = re.compile(r"\]\((?P<target>[^)#]+)[^)]*\)")
 
-# What the blocks of the README, which is to be short, take for granted: by a text of the block.
-TAKEN_FOR_GRANTED = {
-    "[dask_array]": """
-import dask.array
-dask_array = dask.array.ones(10, chunks=5, dtype="i4")
-""",
-    "to_icechunk(dataset,": """
-import xarray
-session = repo.writable_session("main")
-dataset = xarray.Dataset({"level": ("time", [1.0, 2.0])})
-""",
-}
-
 
 class Block(NamedTuple):
     """One Python block of a document."""
@@ -69,9 +56,6 @@ def run(document):
             continue
         code = compile(block.code, str(document), "exec")
         if block.mark is None:
-            if document.name == "README.md":
-                for text, before in TAKEN_FOR_GRANTED.items():
-                    exec(before if text in block.code else "", namespace)
             exec(code, namespace)
 
 
