@@ -86,7 +86,9 @@ def everything_reads(repo):
         store = repo.readonly_session(snapshot_id=entry.id).store
         for key in store.list():
             assert store.get_sync(key) is not None
-        context.assets.transaction_log(repo.readonly_session(snapshot_id=entry.id)._workspace.snapshot_id)
+        context.assets.transaction_log(
+            repo.readonly_session(snapshot_id=entry.id)._workspace.snapshot_id
+        )
     list(repo.ops_log())
 
 
@@ -136,7 +138,9 @@ def test_of_many_who_create_a_repository_one_wins(tmp_path):
         assert answers.count("mine") == 1, answers
         assert set(answers) <= {"mine", "repo-info-updated", "parent-directory-not-clean"}
         repo = Repository.open(icechunk.local_filesystem_storage(str(place)))
-        assert [entry.message for entry in repo.ancestry(branch="main")] == ["Repository initialized"]
+        assert [entry.message for entry in repo.ancestry(branch="main")] == [
+            "Repository initialized"
+        ]
 
 
 def test_a_killed_commit_happened_or_did_not(tmp_path):
@@ -309,9 +313,7 @@ def test_writes_race_a_commit_into_it_or_into_an_error(session):
             future.result()
     found = Repository.open(context.storage).readonly_session("main").store
     for me in range(4):
-        there = [
-            found.get_sync(f"a/c/{i}") is not None for i in range(me * 400, me * 400 + 400)
-        ]
+        there = [found.get_sync(f"a/c/{i}") is not None for i in range(me * 400, me * 400 + 400)]
         assert there == [True] * done[me] + [False] * (400 - done[me])
 
 
