@@ -26,7 +26,8 @@ class AssetSettings:
     """How objects are encoded and kept."""
 
     caches: CacheSizes = CacheSizes()
-    compression_level: int = 3
+    compression_level: int | None = None
+    """Zstd level of all files; None where the configuration leaves it open."""
     location_compression: LocationCompression | None = None
     """How virtual chunk locations are compressed one by one; None leaves that to the whole file."""
 
@@ -47,7 +48,7 @@ class AssetSettings:
                 transaction_changes=chosen.caching.num_transaction_changes,
                 chunk_bytes=chosen.caching.num_bytes_chunks,
             ),
-            compression_level=chosen.compression_level,
+            compression_level=config.compression.level if config.compression else None,
             location_compression=LocationCompression(
                 min_num_chunks=locations.min_num_chunks,
                 dictionary_max_training_samples=locations.dictionary_max_training_samples,

@@ -248,7 +248,7 @@ def encode_manifest(
     id: bytes,
     arrays: Sequence[tuple[bytes, ChunkTable]],
     *,
-    level: int = 3,
+    level: int | None = None,
     spec_version: int = 2,
     location_compression: LocationCompression | None = None,
 ) -> bytes:
@@ -261,7 +261,7 @@ def encode_manifest(
     arrays
         Node id and references of each array, in any order; no table may hold deleted rows.
     level
-        Zstd level of the file.
+        Zstd level of the file; None leaves the choice to `icechunk.format.envelope.wrap`.
     spec_version
         Version of the file: 1 never compresses locations.
     location_compression

@@ -103,7 +103,7 @@ def decode_repo_info(data: bytes, key: str = "repo") -> RepoInfo:
     )
 
 
-def encode_repo_info(info: RepoInfo, *, level: int = 3) -> bytes:
+def encode_repo_info(info: RepoInfo, *, level: int | None = None) -> bytes:
     """Write a repo info file.
 
     Raises

@@ -85,7 +85,7 @@ def decode_snapshot(data: bytes, key: str) -> Snapshot:
     )
 
 
-def encode_snapshot(snapshot: Snapshot, *, level: int = 3) -> bytes:
+def encode_snapshot(snapshot: Snapshot, *, level: int | None = None) -> bytes:
     """Write a snapshot file of the snapshot's spec version.
 
     Raises

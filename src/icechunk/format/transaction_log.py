@@ -135,7 +135,9 @@ def _moves(root: flatbuf.Rows) -> tuple[Move, ...]:
     )
 
 
-def encode_transaction_log(log: TransactionLog, *, level: int = 3, spec_version: int = 2) -> bytes:
+def encode_transaction_log(
+    log: TransactionLog, *, level: int | None = None, spec_version: int = 2
+) -> bytes:
     """Write a transaction log file; every list is present, also when it is empty."""
     updated = sorted(log.updated_chunks.items())
     tables = [coords for _, coords in updated]
