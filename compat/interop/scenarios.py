@@ -281,8 +281,9 @@ def _splitting(rules: dict[Any, dict[Any, int]]) -> icechunk.ManifestSplittingCo
 
 
 def many_chunks(path: str, count: int) -> None:
-    """One array of `count` inline chunks and one of native chunks, then a few changes on top."""
+    """`count` inline chunks and some native ones, then a few changes, commit by commit."""
     repo = create(path)
+    late = [0, 777, 12_345, count - 1]
     with committing(repo, "many") as store:
         root = zarr.create_group(store)
         width = 250
@@ -293,6 +294,7 @@ def many_chunks(path: str, count: int) -> None:
         items = (
             (f"inline/c/{i // width}/{i % width}", values[i : i + 1].tobytes())
             for i in range(count)
+            if i not in late
         )
         _run(_put(store, items))
         native = root.create_array(
@@ -304,6 +306,9 @@ def many_chunks(path: str, count: int) -> None:
         root["inline"][3, 5:9] = 255
         root["native"][17] = 0
         root["native"][18] = 1
+    for i in late[:-1]:
+        with committing(repo, f"late chunk {i}") as store:
+            zarr.open_array(store, path="inline")[i // width, i % width] = 7
 
 
 def random_edits(path: str, seed: int) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icechunk.changes.plan import extents_of, plan_manifests
-from icechunk.chunks import ChunkTable
+from icechunk.chunks import ChunkTable, overlay
 from icechunk.format.snapshot import ManifestRef
 
 
@@ -37,10 +37,12 @@ class Manifests:
         self.loaded.append(ref)
         return self.tables[ref.id]
 
-    def commit(self, num_chunks, refs, written, split):
+    def commit(self, num_chunks, refs, written, split, count=lambda ref: 0):
         self.loaded = []
-        plan = plan_manifests(num_chunks, refs, written, split, self.load)
-        return [*plan.kept, *(self.add(table) for table in plan.tables)], plan
+        plan = plan_manifests(num_chunks, refs, written, split, self.load, count)
+        edited = [self.add(overlay(self.tables[edit.old.id], edit.rows)) for edit in plan.edits]
+        assert [ref.extents for ref in edited] == [edit.extents for edit in plan.edits]
+        return [*plan.kept, *(self.add(table) for table in plan.tables), *edited], plan
 
 
 def grid(*shape):
@@ -96,6 +98,27 @@ def test_scalar_arrays_have_one_manifest_without_extents():
     assert len(replaced) == 1
 
 
+def test_a_few_rows_of_many_are_an_edit_of_the_old_manifest():
+    stored = Manifests()
+    refs, _ = stored.commit((10, 2), [], table_of(grid(10, 2)[:-1]), (5, None))
+    many = {"count": lambda ref: 1_000_000}
+    changed, plan = stored.commit((10, 2), refs, table_of([(9, 1), (8, 0)], 1), (5, None), **many)
+    assert plan.kept == (refs[0],)
+    assert [edit.old for edit in plan.edits] == [refs[1]]
+    assert not plan.tables
+    assert not stored.loaded
+    assert sizes(stored, changed) == [10, 10]
+    # not where rows are deleted, the manifest is small, or lies across a border
+    for written, split, count in (
+        (ChunkTable.deleted([[8, 0]]), (5, None), 1_000_000),
+        (table_of([(8, 0)], 1), (5, None), 100),
+        (table_of([(8, 0)], 1), (3, None), 1_000_000),
+    ):
+        _, plan = stored.commit((10, 2), refs, written, split, count=lambda ref, n=count: n)
+        assert not plan.edits
+        assert plan.tables
+
+
 def test_extents_that_cover_everything_are_read_before_they_are_kept():
     stored = Manifests()
     table = table_of(grid(4))
@@ -118,9 +141,9 @@ def histories(draw):
     return rank, steps
 
 
-@given(histories())
+@given(histories(), st.sampled_from([0, 1_000_000]))
 @settings(max_examples=150, deadline=None)
-def test_any_history_reads_like_a_dictionary(history):
+def test_any_history_reads_like_a_dictionary(history, count):
     rank, steps = history
     stored = Manifests()
     refs = []
@@ -134,7 +157,7 @@ def test_any_history_reads_like_a_dictionary(history):
             np.full(len(edits), 7),
             ids=np.full((len(edits), 12), mark, np.uint8),
         )
-        refs, _ = stored.commit(num_chunks, refs, written, split)
+        refs, _ = stored.commit(num_chunks, refs, written, split, lambda ref: count)
         model.update(dict.fromkeys(puts, mark))
         model = {
             coords: m

@@ -14,9 +14,12 @@ from icechunk.assets.settings import AssetSettings
 from icechunk.chunks import ChunkTable
 from icechunk.config import RepositoryConfig
 from icechunk.errors import ErrorKind, FormatError, StorageError, operation
+from icechunk.format.envelope import FileKind, wrap
 from icechunk.format.ids import encode_id
 from icechunk.format.layout import chunk_key, manifest_key, snapshot_key, transaction_key
 from icechunk.format.manifest import Manifest, encode_manifest
+from icechunk.format.manifest_files import ManifestFile
+from icechunk.format.manifest_patch import patched_manifest
 from icechunk.format.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from icechunk.format.transaction_log import (
     TransactionLog,
@@ -139,9 +142,27 @@ class AssetManager:
             level=self.settings.compression_level,
             location_compression=self.settings.location_compression,
         )
+        self._put_manifest(manifest_id, data)
+        return len(data)
+
+    def save_patched_manifest(
+        self, manifest_id: bytes, old: Manifest, node_id: bytes, changed: ChunkTable
+    ) -> ManifestFile | None:
+        """Store a manifest that is an old one with some references changed or added.
+
+        Cheap for a few changes to many references. None when the old file does not lend itself to
+        it: then nothing is stored, and the manifest has to be written anew.
+        """
+        patched = patched_manifest(old, manifest_id, node_id, changed)
+        if patched is None:
+            return None
+        data = wrap(FileKind.MANIFEST, patched.payload, level=self.settings.compression_level)
+        self._put_manifest(manifest_id, data)
+        return ManifestFile(manifest_id, len(data), patched.num_refs)
+
+    def _put_manifest(self, manifest_id: bytes, data: bytes) -> None:
         with operation("write_manifest", manifest_id=encode_id(manifest_id)):
             self.storage.put_new(manifest_key(manifest_id), data)
-        return len(data)
 
     def save_transaction_log(self, log: TransactionLog) -> int:
         """Store a transaction log and return the size of its file."""

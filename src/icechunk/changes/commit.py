@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from icechunk.changes.change_set import ChangeSet
 from icechunk.changes.log import transaction_log
-from icechunk.changes.plan import ManifestPlan, extents_of, plan_manifests
+from icechunk.changes.plan import Edit, Extents, ManifestPlan, extents_of, plan_manifests
 from icechunk.changes.view import NodeState
 from icechunk.changes.workspace import Workspace
-from icechunk.chunks import ChunkTable
+from icechunk.chunks import ChunkTable, overlay
 from icechunk.config.splitting_rules import split_sizes_for
 from icechunk.errors import ErrorKind, FormatError
 from icechunk.format.ids import encode_id
@@ -86,8 +86,8 @@ def _write_manifests(workspace: Workspace) -> tuple[list[Node], list[ManifestFil
                 continue
             plan = _plan_array(workspace, state)
             refs = [*plan.kept]
-            for table, file in save(state.id, plan.tables):
-                refs.append(ManifestRef(file.id, extents_of(table)))
+            for extents, file in save(state.id, (*plan.tables, *plan.edits)):
+                refs.append(ManifestRef(file.id, extents))
                 files.append(file)
             array = ArrayData(
                 state.grid.shape, state.grid.num_chunks, state.grid.dimension_names, tuple(refs)
@@ -125,10 +125,13 @@ def _plan_array(workspace: Workspace, state: NodeState) -> ManifestPlan:
         log.table() if log else ChunkTable.empty(rank),
         split_sizes_for(workspace.splitting, state.path, grid.dimension_names, rank),
         load=lambda ref: workspace.manifest(ref).table(state.id, rank),
+        count=lambda ref: workspace.manifest_file(ref.id).num_chunk_refs,
     )
 
 
-Saver = Callable[[bytes, tuple[ChunkTable, ...]], list[tuple[ChunkTable, ManifestFile]]]
+Content = ChunkTable | Edit
+Saved = tuple[Extents, ManifestFile]
+Saver = Callable[[bytes, tuple[Content, ...]], list[Saved]]
 
 
 @contextmanager
@@ -137,22 +140,26 @@ def _uploader(workspace: Workspace) -> Iterator[Saver]:
     assets = workspace.context.assets
     world = workspace.context.world
 
-    def save(node_id: bytes, table: ChunkTable) -> tuple[ChunkTable, ManifestFile]:
+    def save(node_id: bytes, content: Content) -> Saved:
         manifest_id = world.random_id()
-        size = assets.save_manifest(manifest_id, [(node_id, table)])
-        return table, ManifestFile(manifest_id, size, len(table))
+        if isinstance(content, Edit):
+            old = workspace.manifest(content.old)
+            file = assets.save_patched_manifest(manifest_id, old, node_id, content.rows)
+            if file is not None:
+                return content.extents, file
+            content = overlay(old.table(node_id, content.rows.rank), content.rows)
+        size = assets.save_manifest(manifest_id, [(node_id, content)])
+        return extents_of(content), ManifestFile(manifest_id, size, len(content))
 
     pool: ThreadPoolExecutor | None = None
 
-    def save_all(
-        node_id: bytes, tables: tuple[ChunkTable, ...]
-    ) -> list[tuple[ChunkTable, ManifestFile]]:
+    def save_all(node_id: bytes, contents: tuple[Content, ...]) -> list[Saved]:
         nonlocal pool
-        if len(tables) <= 1 or workspace.context.storage.is_local:
-            return [save(node_id, table) for table in tables]
+        if len(contents) <= 1 or workspace.context.storage.is_local:
+            return [save(node_id, content) for content in contents]
         if pool is None:
             pool = ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="icechunk-commit")
-        return list(pool.map(lambda table: save(node_id, table), tables))
+        return list(pool.map(lambda content: save(node_id, content), contents))
 
     try:
         yield save_all

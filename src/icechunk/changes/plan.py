@@ -9,15 +9,44 @@ references of an old manifest; a manifest that stays is never loaded.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from icechunk.chunks import ChunkTable, cell_around, in_grid, overlay, partition
+from icechunk.chunks import ChunkKind, ChunkTable, cell_around, in_grid, overlay, partition
 from icechunk.format.snapshot import ManifestRef
 
 Cell = tuple[int, ...]
+Extents = tuple[tuple[int, int], ...]
 SplitSizes = tuple[int | None, ...]
 """Chunks per cell along each axis; None leaves an axis uncut."""
+
+
+EDIT_MIN_REFS: Final = 10_000
+"""Smaller manifests are quickly written anew, which keeps them tidy."""
+EDIT_MAX_SHARE: Final = 1 / 64
+"""How much of a manifest may change before it is written anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A few rows on top of the one old manifest that holds the rest of their cell.
+
+    Its file can be made from the old one without decoding it, see
+    `icechunk.format.manifest_patch`.
+    """
+
+    old: ManifestRef
+    rows: ChunkTable
+
+    @property
+    def extents(self) -> Extents:
+        """Bounding box of old and new rows; nothing is deleted, so it is as tight as the old."""
+        return tuple(
+            (min(low, first), max(high, end))
+            for (low, high), (first, end) in zip(self.old.extents, self.rows.bounds(), strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +57,8 @@ class ManifestPlan:
     """Committed manifests that stay as they are."""
     tables: tuple[ChunkTable, ...]
     """References for new manifests, one each; never empty tables, never tombstones."""
+    edits: tuple[Edit, ...] = ()
+    """New manifests that differ little from an old one."""
 
 
 def plan_manifests(
@@ -36,6 +67,7 @@ def plan_manifests(
     written: ChunkTable,
     split: SplitSizes,
     load: Callable[[ManifestRef], ChunkTable],
+    count: Callable[[ManifestRef], int] = lambda ref: 0,
 ) -> ManifestPlan:
     """Decide which manifests an array has after a commit.
 
@@ -51,14 +83,19 @@ def plan_manifests(
         Chunks per cell along each axis.
     load
         Fetches the references that an old manifest holds for this array.
+    count
+        Tells how many references an old manifest holds, without fetching it.
     """
     fresh = dict(partition(_inside(written, num_chunks), split))  # cell -> rows just written
     below: dict[Cell, list[ChunkTable]] = {}  # cell -> old rows under the fresh ones
     kept: list[ManifestRef] = []
     moved: list[ChunkTable] = []  # old rows of untouched cells whose manifest is cut up
-    for ref in old:
-        cell = _home(ref, num_chunks, split)
-        if cell is not None and cell not in fresh:
+    homes = {ref: _home(ref, num_chunks, split) for ref in old}
+    edits = _edits(homes, fresh, count)
+    for ref, cell in homes.items():
+        if cell is not None and cell in edits:
+            del fresh[cell]
+        elif cell is not None and cell not in fresh:
             kept.append(ref)
         elif cell is not None or _meets_grid(ref, num_chunks):
             for home, rows in partition(_inside(load(ref), num_chunks), split):
@@ -70,7 +107,30 @@ def plan_manifests(
         overlay(*below.get(cell, ()), rows, drop_deleted=True) for cell, rows in fresh.items()
     ]
     tables = [table for table in (*moved, *merged) if len(table)]
-    return ManifestPlan(tuple(kept), tuple(tables))
+    return ManifestPlan(tuple(kept), tuple(tables), tuple(edits.values()))
+
+
+def _edits(
+    homes: dict[ManifestRef, Cell | None],
+    fresh: dict[Cell, ChunkTable],
+    count: Callable[[ManifestRef], int],
+) -> dict[Cell, Edit]:
+    """Find the touched cells whose one old manifest needs little change.
+
+    None when a manifest straddles a border: only reading tells which cells have rows in it.
+    """
+    if None in homes.values():
+        return {}
+    tenants = Counter(homes.values())
+    edits: dict[Cell, Edit] = {}
+    for ref, cell in homes.items():
+        if cell is None or cell not in fresh or tenants[cell] > 1:
+            continue
+        rows, size = fresh[cell], count(ref)
+        is_deleting = bool((rows.kinds == ChunkKind.DELETED).any())
+        if not is_deleting and EDIT_MIN_REFS <= size and len(rows) <= size * EDIT_MAX_SHARE:
+            edits[cell] = Edit(ref, rows)
+    return edits
 
 
 def _inside(table: ChunkTable, num_chunks: Sequence[int]) -> ChunkTable:
@@ -94,6 +154,6 @@ def _meets_grid(ref: ManifestRef, num_chunks: Sequence[int]) -> bool:
     return all(low < n for (low, _), n in zip(ref.extents, num_chunks, strict=False))
 
 
-def extents_of(table: ChunkTable) -> tuple[tuple[int, int], ...]:
+def extents_of(table: ChunkTable) -> Extents:
     """Tight half-open bounding box of the coordinates of a non-empty table."""
     return tuple((int(low), int(high)) for low, high in table.bounds())

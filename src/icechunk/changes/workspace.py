@@ -36,7 +36,7 @@ from icechunk.errors import (
 from icechunk.format.ids import NODE_ID_SIZE, OBJECT_ID_SIZE, encode_id
 from icechunk.format.layout import chunk_key
 from icechunk.format.manifest import Manifest
-from icechunk.format.snapshot import ManifestRef, Snapshot
+from icechunk.format.snapshot import ManifestFile, ManifestRef, Snapshot
 from icechunk.repo.context import RepoContext
 
 Coords = tuple[int, ...]
@@ -161,7 +161,24 @@ class Workspace:
         FormatError
             Kind ``manifest-info-not-found``: the snapshot does not list the manifest.
         """
-        return self.context.assets.manifest(ref.id, size=self._manifest_size(ref.id))
+        return self.context.assets.manifest(ref.id, size=self.manifest_file(ref.id).size_bytes)
+
+    def manifest_file(self, manifest_id: bytes) -> ManifestFile:
+        """Return what the base snapshot records of a manifest.
+
+        Raises
+        ------
+        FormatError
+            Kind ``manifest-info-not-found``: the snapshot does not list it.
+        """
+        info = self.base.manifest_files.find(manifest_id)
+        if info is None:
+            raise FormatError(
+                f"manifest information cannot be found: snapshot {encode_id(self.snapshot_id)} "
+                f"refers to manifest {encode_id(manifest_id)} but does not list it",
+                ErrorKind.MANIFEST_INFO_NOT_FOUND,
+            )
+        return info
 
     def chunk_table(self, node: NodeState) -> ChunkTable:
         """Every chunk of an array as the session sees it: inside the grid, no tombstones."""
@@ -269,18 +286,6 @@ class Workspace:
         return await self.context.assets.chunk_async(
             native_id(ref), ref.offset + start, stop - start
         )
-
-    # --- inside --------------------------------------------------------------------------------
-
-    def _manifest_size(self, manifest_id: bytes) -> int:
-        info = self.base.manifest_files.find(manifest_id)
-        if info is None:
-            raise FormatError(
-                f"manifest information cannot be found: snapshot {encode_id(self.snapshot_id)} "
-                f"refers to manifest {encode_id(manifest_id)} but does not list it",
-                ErrorKind.MANIFEST_INFO_NOT_FOUND,
-            )
-        return info.size_bytes
 
 
 def writable_array(nodes: NodeView, path: str, coords: Coords, size: int) -> NodeState:

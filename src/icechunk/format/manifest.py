@@ -272,6 +272,20 @@ def encode_manifest(
     bytes
         The whole file.
     """
+    payload = manifest_payload(
+        id, arrays, spec_version=spec_version, location_compression=location_compression
+    )
+    return wrap(FileKind.MANIFEST, payload, level=level, spec_version=spec_version)
+
+
+def manifest_payload(
+    id: bytes,
+    arrays: Sequence[tuple[bytes, ChunkTable]],
+    *,
+    spec_version: int = 2,
+    location_compression: LocationCompression | None = None,
+) -> bytearray:
+    """Lay out what `encode_manifest` compresses into a file; takes the same arguments."""
     ordered = sorted(arrays, key=lambda array: array[0])
     columns: dict[str, Any] = {"id": np.frombuffer(id, np.uint8)}
     refs, dictionary = _encode_refs(
@@ -293,8 +307,7 @@ def encode_manifest(
         columns["location_dictionary"] = [dictionary]
     elif spec_version > 1:
         columns["compression_algorithm"] = NO_COMPRESSION
-    payload = flatbuf.encode(schema.MANIFEST, flatbuf.Tables(1, columns))
-    return wrap(FileKind.MANIFEST, payload, level=level, spec_version=spec_version)
+    return flatbuf.encode(schema.MANIFEST, flatbuf.Tables(1, columns))
 
 
 def _encode_refs(
