@@ -128,7 +128,7 @@ def _edits(
             continue
         rows, size = fresh[cell], count(ref)
         is_deleting = bool((rows.kinds == ChunkKind.DELETED).any())
-        if not is_deleting and EDIT_MIN_REFS <= size and len(rows) <= size * EDIT_MAX_SHARE:
+        if not is_deleting and size >= EDIT_MIN_REFS and len(rows) <= size * EDIT_MAX_SHARE:
             edits[cell] = Edit(ref, rows)
     return edits
 
