@@ -117,7 +117,8 @@ class ChunkRefSearch:
 
     def _ref(self, table: int, coords: tuple[int, ...]) -> ChunkRef:
         data = self._data
-        slots = self._vtable(table - _i32(data, table)[0])
+        vtable = table - _i32(data, table)[0]
+        slots = self._vtables.get(vtable) or self._vtable(vtable)
 
         def string(name: str) -> bytes | None:
             slot = slots[_SLOT[name]]
