@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from icechunk.changes.change_set import ChangeSet, NodeEdit
 from icechunk.changes.documents import ArrayGrid, parse_document
+from icechunk.changes.extents import ManifestFinder
 from icechunk.errors import AlreadyExistsError, ErrorKind, InvalidInputError, NodeNotFoundError
 from icechunk.format.ids import encode_id
 from icechunk.format.paths import ancestors, is_same_or_descendant, name, parent
@@ -32,6 +33,11 @@ class NodeState:
     """Committed manifests of an array, in the order readers try them."""
     is_new: bool
     """Created in this session: not in the base snapshot."""
+    finder: ManifestFinder = field(init=False, repr=False, compare=False)
+    """Tells which of the manifests holds a chunk."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "finder", ManifestFinder(self.manifests))
 
     @property
     def is_array(self) -> bool:

@@ -135,10 +135,8 @@ class Workspace:
             ref = log.get(coords)
             if ref is not None:
                 return None if ref.kind == ChunkKind.DELETED else ref
-        for manifest_ref in node.manifests:
-            if _covers(manifest_ref, coords):
-                return self.manifest(manifest_ref).find(node.id, coords)
-        return None
+        manifest_ref = node.finder.find(coords)
+        return None if manifest_ref is None else self.manifest(manifest_ref).find(node.id, coords)
 
     def must_fetch(self, path: str, coords: Coords) -> bool:
         """Whether `locate` would have to wait for the snapshot or a manifest."""
@@ -148,10 +146,8 @@ class Workspace:
         node = nodes.find(path)
         if node is None:
             return False
-        return any(
-            _covers(ref, coords) and not self.context.assets.has_manifest(ref.id)
-            for ref in node.manifests
-        )
+        ref = node.finder.find(coords)
+        return ref is not None and not self.context.assets.has_manifest(ref.id)
 
     def manifest(self, ref: ManifestRef) -> Manifest:
         """Fetch a manifest of the base snapshot, through the cache.
@@ -339,10 +335,3 @@ def native_id(ref: ChunkRef) -> bytes:
             ErrorKind.UNIMPLEMENTED,
         )
     return ref.id
-
-
-def _covers(ref: ManifestRef, coords: Coords) -> bool:
-    for (low, high), coord in zip(ref.extents, coords, strict=False):  # noqa: SIM110  (hot path)
-        if not low <= coord < high:
-            return False
-    return True
