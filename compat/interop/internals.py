@@ -92,10 +92,12 @@ def read_changes(path: str, snapshot_id: str, parent_id: str) -> Json:
 def chunk_references(path: str) -> Json:
     """List every chunk reference of main as `reference.chunk_references` does."""
     repo = open_repository(path)
-    session = repo.readonly_session("main")
+    workspace = repo.readonly_session("main")._workspace
     found = {}
-    for node, table in session._workspace.iter_tables():
-        rows = []
+    for node in workspace.nodes.subtree("/"):
+        if not node.is_array:
+            continue
+        table, rows = workspace.chunk_table(node), []
         for row in range(len(table)):
             ref = table.ref(row)
             place = ref.location or ("" if ref.id is None else encode_id(ref.id))

@@ -283,7 +283,7 @@ def _splitting(rules: dict[Any, dict[Any, int]]) -> icechunk.ManifestSplittingCo
 def many_chunks(path: str, count: int) -> None:
     """`count` inline chunks and some native ones, then a few changes, commit by commit."""
     repo = create(path)
-    late = [0, 777, 12_345, count - 1]
+    late = [0, 777, count // 3, count - 1]
     with committing(repo, "many") as store:
         root = zarr.create_group(store)
         width = 250

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from zarr.abc.store import (
@@ -58,6 +58,10 @@ Result = TypeVar("Result")
 
 class MissingValueError(NodeNotFoundError, FileNotFoundError):
     """No value for a key, in the type that Zarr's store contract names."""
+
+    def __new__(cls, *args: object) -> Self:
+        """Make the object as `OSError` wants it; the other base would not, and comes first."""
+        return FileNotFoundError.__new__(cls, *args)
 
 
 class IcechunkStore(Store, SyncMixin):
