@@ -15,13 +15,14 @@ from icechunk._display import block
 from icechunk._iterators import AsyncCloseableIterator
 from icechunk.assets.manager import AssetManager
 from icechunk.config import RepositoryConfig, StorageSettings
+from icechunk.config.effective import effective
 from icechunk.errors import ConflictError, ErrorKind, InvalidInputError, ReadOnlyError
 from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.values import to_plain
 from icechunk.ops.log import Update
 from icechunk.repo.ancestry import branch_tip, history, snapshot_at, tag_target
-from icechunk.repo.context import RepoContext, update_policy
+from icechunk.repo.context import RepoContext
 from icechunk.repo.create import check_place, create_repository
 from icechunk.repo.entry_v2 import EntryPoint, find_spec_version
 from icechunk.repo.log import read_log
@@ -113,7 +114,7 @@ class Repository:
         check_place(configured, must_be_clean=check_clean_root)
         stored = None if choices.config == RepositoryConfig() else encode_config(choices.config)
         entry = EntryPoint(configured)
-        level = update_policy(in_effect).compression_level
+        level = effective(in_effect).compression_level
         create_repository(configured, entry, stored, now_us(), level=level)
         return cls(storage, choices, RepoContext(configured, in_effect, entry=entry))
 

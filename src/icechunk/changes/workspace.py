@@ -25,7 +25,6 @@ from icechunk.chunks import (
     in_grid,
     overlay,
 )
-from icechunk.config.effective import effective
 from icechunk.errors import (
     ErrorKind,
     FormatError,
@@ -55,7 +54,7 @@ class Workspace:
         self.context = context
         self.snapshot_id = snapshot_id
         self.changes = ChangeSet() if changes is None else changes
-        settings = effective(context.config)
+        settings = context.settings
         self.inline_threshold = settings.inline_chunk_threshold_bytes
         self.partial_values_at_once = settings.get_partial_values_concurrency
         self.splitting = settings.splitting

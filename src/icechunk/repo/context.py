@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+from weakref import WeakValueDictionary
+
 from icechunk.assets.manager import AssetManager
 from icechunk.config import RepositoryConfig
-from icechunk.config.effective import effective
+from icechunk.config.effective import EffectiveConfig, effective
 from icechunk.errors import ErrorKind
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot_table import SnapshotEntry
@@ -32,7 +35,17 @@ class RepoContext:
         The configuration in effect. Not to be changed afterwards.
     """
 
-    __slots__ = ("_policy", "assets", "config", "entry", "storage", "world")
+    __slots__ = (
+        "__weakref__",
+        "_pickled",
+        "_policy",
+        "assets",
+        "config",
+        "entry",
+        "settings",
+        "storage",
+        "world",
+    )
 
     spec_version = SPEC_VERSION
 
@@ -49,7 +62,9 @@ class RepoContext:
         self.config = config
         self.assets = AssetManager.fresh(storage, config) if assets is None else assets
         self.entry = EntryPoint(storage) if entry is None else entry
-        self._policy = update_policy(config)
+        self.settings = effective(config)
+        self._policy = update_policy(self.settings)
+        self._pickled: bytes | None = None
         self.world = world
 
     def info(self) -> RepoInfo:
@@ -97,16 +112,27 @@ class RepoContext:
         return self.update(AddDetachedSnapshot(entry))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _unpickle, (self.storage, self.config)
+        if self._pickled is None:
+            self._pickled = pickle.dumps((self.storage, self.config), pickle.HIGHEST_PROTOCOL)
+        return _unpickle, (self._pickled,)
 
 
-def _unpickle(storage: Storage, config: RepositoryConfig) -> RepoContext:
-    return RepoContext(storage, config, assets=AssetManager.shared(storage, config))
+# The many forks of a distributed write bring the same context: it is made once, and shared while
+# anything uses it. Threads that make one at the same time merely make two.
+_unpickled: WeakValueDictionary[bytes, RepoContext] = WeakValueDictionary()
 
 
-def update_policy(config: RepositoryConfig) -> UpdatePolicy:
+def _unpickle(pickled: bytes) -> RepoContext:
+    context = _unpickled.get(pickled)
+    if context is None:
+        storage, config = pickle.loads(pickled)
+        context = RepoContext(storage, config, assets=AssetManager.shared(storage, config))
+        _unpickled[pickled] = context
+    return context
+
+
+def update_policy(chosen: EffectiveConfig) -> UpdatePolicy:
     """Read from the configuration how updates are tried and written."""
-    chosen = effective(config)
     return UpdatePolicy(
         max_tries=chosen.repo_update_retries.max_tries,
         initial_backoff_ms=chosen.repo_update_retries.initial_backoff_ms,
