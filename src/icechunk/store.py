@@ -32,7 +32,7 @@ from icechunk.changes.workspace import (
     native_ref,
     writable_array,
 )
-from icechunk.chunks import ChunkRef, ChunkTable
+from icechunk.chunks import ChunkRef, ChunkTable, starts_with
 from icechunk.errors import (
     ErrorKind,
     InvalidInputError,
@@ -452,7 +452,7 @@ class IcechunkStore(Store, SyncMixin):
                     ErrorKind.BAD_KEY_PREFIX,
                 )
             table = self._workspace.chunk_table(array)
-            return int(table.lengths[_starts_with(table, leading)].sum())
+            return int(table.lengths[starts_with(table, leading)].sum())
         total = 0
         for state in nodes.subtree(path):
             total += len(state.user_data)
@@ -509,19 +509,12 @@ def _chunk_keys(state: NodeState, table: ChunkTable) -> Iterator[str]:
         yield "/".join([prefix, *map(str, coords)])
 
 
-def _starts_with(table: ChunkTable, leading: Coords) -> Any:
-    """Mask of the rows whose coordinates start with ``leading``."""
-    if len(leading) > table.rank:
-        return np.zeros(len(table), bool)
-    return np.all(table.coords[:, : len(leading)] == np.array(leading, np.int64), axis=1)
-
-
 def _next_coordinates(table: ChunkTable, leading: Coords) -> list[str]:
     """Names of the directory entries below a chunk prefix."""
     axis = len(leading)
     if axis >= table.rank:
         return []
-    values = np.unique(table.coords[_starts_with(table, leading), axis])
+    values = np.unique(table.coords[starts_with(table, leading), axis])
     return [str(value) for value in values.tolist()]
 
 

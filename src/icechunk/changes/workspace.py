@@ -12,8 +12,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
 from icechunk.changes.change_set import ChangeSet
 from icechunk.changes.chunk_log import TOMBSTONE
 from icechunk.changes.view import NodeState, NodeView
@@ -24,6 +22,7 @@ from icechunk.chunks import (
     concat_many,
     in_grid,
     overlay,
+    starts_with,
 )
 from icechunk.errors import (
     ErrorKind,
@@ -251,10 +250,7 @@ class Workspace:
         with changes.lock:
             changes.require_open()
             table = self.chunk_table(node)
-            if len(leading) > table.rank:
-                return
-            chosen = np.all(table.coords[:, : len(leading)] == np.array(leading, np.int64), axis=1)
-            coords = table.coords[chosen]
+            coords = table.coords[starts_with(table, leading)]
             if len(coords):
                 changes.log(node.id, table.rank).put_table(ChunkTable.deleted(coords))
 

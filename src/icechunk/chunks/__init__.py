@@ -14,6 +14,7 @@ from icechunk.chunks.combine import (
     overlay,
     select_region,
     shift,
+    starts_with,
     without_deleted,
 )
 from icechunk.chunks.coords import Box, is_sorted_unique, sort_last_wins, sorted_unique
@@ -45,5 +46,6 @@ __all__ = [
     "sort_last_wins",
     "sorted_unique",
     "split_ranges",
+    "starts_with",
     "without_deleted",
 ]

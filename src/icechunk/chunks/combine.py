@@ -122,6 +122,14 @@ def in_grid(table: ChunkTable, num_chunks: Sequence[int]) -> Mask:
     return inside
 
 
+def starts_with(table: ChunkTable, leading: Sequence[int]) -> Mask:
+    """Return which rows have coordinates that begin with `leading`; none if that is too long."""
+    if len(leading) > table.rank:
+        return np.zeros(len(table), np.bool_)
+    found: Mask = np.all(table.coords[:, : len(leading)] == np.array(leading, np.int64), axis=1)
+    return found
+
+
 def shift(table: ChunkTable, offset: Sequence[int], num_chunks: Sequence[int]) -> ChunkTable:
     """Move every row by `offset`, dropping the rows that leave the chunk grid."""
     if not len(offset) == len(num_chunks) == table.rank:
