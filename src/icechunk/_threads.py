@@ -9,22 +9,37 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 __all__ = ["in_thread"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
-def in_thread(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+# What a class body calls a class method is the function that takes the class, to a type checker.
+@overload
+def in_thread(
+    method: Callable[Concatenate[type[T], P], R],
+) -> classmethod[T, P, Coroutine[Any, Any, R]]: ...
+@overload
+def in_thread(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]: ...
+def in_thread(method: Any) -> Any:
     """Return the coroutine function that makes the same call in a worker thread.
 
-    Used in class bodies, ``commit_async = in_thread(commit)``. Arguments, result, errors and
-    signature are those of `method`; any running asyncio loop will do. Cancelling the coroutine
-    does not stop the thread: what was begun is carried out.
+    Used in class bodies, ``commit_async = in_thread(commit)``; class and static methods stay what
+    they are. Arguments, result, errors and signature are those of `method`; any running asyncio
+    loop will do. Cancelling the coroutine does not stop the thread: what was begun is carried out.
     """
+    if isinstance(method, classmethod):
+        return classmethod(_twin(method.__func__))
+    if isinstance(method, staticmethod):
+        return staticmethod(_twin(method.__func__))
+    return _twin(method)
 
+
+def _twin(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     @functools.wraps(method)
     async def twin(*args: P.args, **kwargs: P.kwargs) -> R:
         return await asyncio.to_thread(method, *args, **kwargs)

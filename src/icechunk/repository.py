@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from icechunk._display import block
 from icechunk._iterators import AsyncCloseableIterator
+from icechunk._threads import in_thread
 from icechunk.assets.manager import AssetManager
 from icechunk.config import RepositoryConfig, StorageSettings
 from icechunk.config.effective import effective
@@ -118,6 +119,8 @@ class Repository:
         create_repository(configured, entry, stored, now_us(), level=level)
         return cls(storage, choices, RepoContext(configured, in_effect, entry=entry))
 
+    create_async = in_thread(create)
+
     @classmethod
     def open(
         cls,
@@ -155,6 +158,8 @@ class Repository:
         entry = EntryPoint(configured, seen=first)
         return cls(storage, choices, RepoContext(configured, in_effect, entry=entry))
 
+    open_async = in_thread(open)
+
     @classmethod
     def open_or_create(
         cls,
@@ -187,10 +192,14 @@ class Repository:
                 raise
             return cls.open(storage, config, authorize_virtual_chunk_access, attribution)
 
+    open_or_create_async = in_thread(open_or_create)
+
     @staticmethod
     def exists(storage: Storage, storage_settings: StorageSettings | None = None) -> bool:
         """Tell whether there is a repository, of any version, in a storage."""
         return find_spec_version(storage.configured(storage_settings)) is not None
+
+    exists_async = in_thread(exists)
 
     @staticmethod
     def fetch_config(storage: Storage) -> RepositoryConfig | None:
@@ -202,6 +211,8 @@ class Repository:
             There is no repository.
         """
         return decode_config(EntryPoint(storage.configured(None)).load().info.config)
+
+    fetch_config_async = in_thread(fetch_config)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _unpickle, (type(self), self._storage, self._choices, self._default_metadata)
@@ -230,6 +241,8 @@ class Repository:
         see `create_branch`.
         """
         self._context.update(SetConfig(encode_config(self._choices.config)))
+
+    save_config_async = in_thread(save_config)
 
     def set_default_commit_metadata(self, metadata: dict[str, Any]) -> None:
         """Set properties for the commits of sessions opened from now on through this object.
@@ -273,6 +286,16 @@ class Repository:
         info, start = self._resolve(branch, tag, snapshot_id)
         return AsyncCloseableIterator(map(SnapshotInfo._of, history(info, start)))
 
+    def async_ancestry(
+        self,
+        *,
+        branch: str | None = None,
+        tag: str | None = None,
+        snapshot_id: str | None = None,
+    ) -> AsyncCloseableIterator[SnapshotInfo]:
+        """Do as `ancestry` does, whose iterator serves ``async for`` too."""
+        return self.ancestry(branch=branch, tag=tag, snapshot_id=snapshot_id)
+
     def lookup_snapshot(self, snapshot_id: str) -> SnapshotInfo:
         """Return what the history knows about one snapshot.
 
@@ -284,11 +307,15 @@ class Repository:
         info, snapshot = self._resolve(None, None, snapshot_id)
         return SnapshotInfo._of(info.snapshots.info(snapshot))
 
+    lookup_snapshot_async = in_thread(lookup_snapshot)
+
     def list_manifest_files(self, snapshot_id: str) -> list[ManifestFileInfo]:
         """List the manifest files of a snapshot, sorted by id."""
         _, snapshot = self._resolve(None, None, snapshot_id)
         files = self._context.assets.snapshot(snapshot).manifest_files
         return sorted(map(ManifestFileInfo._of, files), key=lambda file: file.id)
+
+    list_manifest_files_async = in_thread(list_manifest_files)
 
     def ops_log(self) -> AsyncCloseableIterator[Update]:
         """Iterate over everything that was done to the repository, newest first.
@@ -299,6 +326,10 @@ class Repository:
         return AsyncCloseableIterator(
             map(Update._of, entries), blocking=not self._context.storage.is_local
         )
+
+    def ops_log_async(self) -> AsyncCloseableIterator[Update]:
+        """Do as `ops_log` does, whose iterator serves ``async for`` too."""
+        return self.ops_log()
 
     # --- branches ------------------------------------------------------------------------------
 
@@ -318,9 +349,13 @@ class Repository:
         """
         self._context.update(CreateBranch(branch, _parse_id(snapshot_id)))
 
+    create_branch_async = in_thread(create_branch)
+
     def list_branches(self) -> set[str]:
         """Return the names of all branches."""
         return set(self._context.info().branches)
+
+    list_branches_async = in_thread(list_branches)
 
     def lookup_branch(self, branch: str) -> str:
         """Return the id of the snapshot a branch points to.
@@ -331,6 +366,8 @@ class Repository:
             There is no such branch.
         """
         return encode_id(branch_tip(self._context.info(), branch))
+
+    lookup_branch_async = in_thread(lookup_branch)
 
     def reset_branch(
         self, branch: str, snapshot_id: str, *, from_snapshot_id: str | None = None
@@ -358,6 +395,8 @@ class Repository:
         expected = None if from_snapshot_id is None else _parse_id(from_snapshot_id)
         self._context.update(ResetBranch(branch, _parse_id(snapshot_id), expected))
 
+    reset_branch_async = in_thread(reset_branch)
+
     def delete_branch(self, branch: str) -> None:
         """Delete a branch. Its snapshots stay until garbage is collected.
 
@@ -369,6 +408,8 @@ class Repository:
             Kind ``cannot-delete-main``: every repository has a branch ``main``.
         """
         self._context.update(DeleteBranch(branch))
+
+    delete_branch_async = in_thread(delete_branch)
 
     # --- tags ----------------------------------------------------------------------------------
 
@@ -386,9 +427,13 @@ class Repository:
         """
         self._context.update(CreateTag(tag, _parse_id(snapshot_id)))
 
+    create_tag_async = in_thread(create_tag)
+
     def list_tags(self) -> set[str]:
         """Return the names of all tags, without deleted ones."""
         return set(self._context.info().tags)
+
+    list_tags_async = in_thread(list_tags)
 
     def lookup_tag(self, tag: str) -> str:
         """Return the id of the snapshot a tag stands for.
@@ -399,6 +444,8 @@ class Repository:
             There is no such tag.
         """
         return encode_id(tag_target(self._context.info(), tag))
+
+    lookup_tag_async = in_thread(lookup_tag)
 
     def delete_tag(self, tag: str) -> None:
         """Delete a tag; its name stays taken.
@@ -411,6 +458,8 @@ class Repository:
             Kind ``feature-flag-disabled``: the repository does not allow it.
         """
         self._context.update(DeleteTag(tag))
+
+    delete_tag_async = in_thread(delete_tag)
 
     # --- sessions ------------------------------------------------------------------------------
 
@@ -448,6 +497,8 @@ class Repository:
         time_us = from_datetime(as_of)
         return Session.readonly(self._context, snapshot_at(self._context.info(), branch, time_us))
 
+    readonly_session_async = in_thread(readonly_session)
+
     def writable_session(self, branch: str) -> Session:
         """Open the tip of a branch for writing.
 
@@ -470,6 +521,8 @@ class Repository:
         return Session.writable(
             self._context, branch, branch_tip(info, branch), self.default_commit_metadata()
         )
+
+    writable_session_async = in_thread(writable_session)
 
     # --- display -------------------------------------------------------------------------------
 

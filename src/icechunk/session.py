@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from icechunk._threads import in_thread
 from icechunk.changes.change_set import ChangeSet
 from icechunk.changes.commit import write_snapshot
 from icechunk.changes.diff import Diff, diff_of
@@ -194,6 +195,8 @@ class Session:
         with self._workspace.changes.lock:  # no edit may arrive between the snapshot and the swap
             return self._commit(message, metadata, allow_empty=allow_empty)
 
+    commit_async = in_thread(commit)
+
     def _commit(self, message: str, metadata: dict[str, Any] | None, *, allow_empty: bool) -> str:
         branch = self._branch
         if branch is None:
@@ -290,6 +293,8 @@ class Session:
             )
             if workspace.is_loaded:
                 workspace.nodes.forget()
+
+    merge_async = in_thread(merge)
 
     # --- plumbing ------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from icechunk.errors import ErrorKind, SnapshotNotFoundError
 from icechunk.format.repo_info import RepoInfo
@@ -10,7 +11,21 @@ from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.repo.preconditions import BranchExists, SnapshotKnown, TagExists
 from icechunk.repo.times import time_text
 
-__all__ = ["branch_tip", "history", "snapshot_at", "tag_target"]
+__all__ = ["LoggedSnapshot", "branch_tip", "history", "logs_between", "snapshot_at", "tag_target"]
+
+
+class LoggedSnapshot(NamedTuple):
+    """A snapshot of a history, and which transaction logs say what changed since the one before."""
+
+    id: bytes
+    """The snapshot, whose own log has the same id."""
+    pruned: tuple[bytes, ...]
+    """Logs of expired snapshots between it and its present parent, oldest first; may be gone."""
+
+    @property
+    def logs(self) -> tuple[bytes, ...]:
+        """Ids of all logs in the order things happened: the pruned ones, then its own."""
+        return (*self.pruned, self.id)
 
 
 def branch_tip(info: RepoInfo, branch: str) -> bytes:
@@ -48,3 +63,29 @@ def snapshot_at(info: RepoInfo, branch: str, time_us: int) -> bytes:
         f"branch `{branch}` does not have a snapshot at or before {time_text(time_us)}",
         ErrorKind.NO_SNAPSHOT_AT_TIME,
     )
+
+
+def logs_between(info: RepoInfo, base: bytes, tip: bytes) -> list[LoggedSnapshot] | None:
+    """Say which snapshots, and so which transaction logs, lead from one snapshot to a later one.
+
+    Returns
+    -------
+    list of LoggedSnapshot or None
+        The history of `tip` down to `base`, without `base`, oldest first: nothing when both are
+        the same snapshot. None when `base` is not in the history of `tip`.
+
+    Raises
+    ------
+    SnapshotNotFoundError
+        When the repository does not know one of the two.
+    """
+    SnapshotKnown(base).check(info)
+    SnapshotKnown(tip).check(info)
+    table = info.snapshots
+    last = table.row(base)
+    rows: list[int] = []
+    for row in table.ancestry(tip):
+        if row == last:
+            return [LoggedSnapshot(table.id(row), table.pruned(row)) for row in reversed(rows)]
+        rows.append(row)
+    return None
