@@ -53,6 +53,7 @@ from icechunk.errors import (
     StorageError,
 )
 from icechunk.ops import Update, UpdateType
+from icechunk.repo.features import FeatureFlag
 from icechunk.repo.spec_version import SpecVersion
 from icechunk.repo.status import RepoAvailability, RepoStatus
 from icechunk.repository import Repository
@@ -77,6 +78,7 @@ __all__ = [
     "ConflictError",
     "Diff",
     "ErrorKind",
+    "FeatureFlag",
     "ForkSession",
     "FormatError",
     "IcechunkError",

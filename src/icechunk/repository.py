@@ -26,10 +26,11 @@ from icechunk.repo.ancestry import branch_tip, history, snapshot_at, tag_target
 from icechunk.repo.context import RepoContext
 from icechunk.repo.create import check_place, create_repository
 from icechunk.repo.entry_v2 import EntryPoint, find_spec_version
+from icechunk.repo.features import FeatureFlag, SetFeatureFlag, feature_number, flags_of
 from icechunk.repo.log import read_log
 from icechunk.repo.preconditions import IsOnline, SnapshotKnown
 from icechunk.repo.spec_version import SpecVersion, parse_spec_version
-from icechunk.repo.status import RepoAvailability, RepoStatus
+from icechunk.repo.status import RepoAvailability, RepoStatus, public_status, stored_status
 from icechunk.repo.stored_config import Choices, decode_config, encode_config
 from icechunk.repo.times import from_datetime, now_us
 from icechunk.repo.updates import (
@@ -39,6 +40,9 @@ from icechunk.repo.updates import (
     DeleteTag,
     ResetBranch,
     SetConfig,
+    SetMetadata,
+    SetStatus,
+    UpdateMetadata,
 )
 from icechunk.session import Session
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
@@ -243,6 +247,109 @@ class Repository:
         self._context.update(SetConfig(encode_config(self._choices.config)))
 
     save_config_async = in_thread(save_config)
+
+    # --- metadata, status, features ------------------------------------------------------------
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The metadata of the repository, as `get_metadata` returns them."""
+        return self.get_metadata()
+
+    def get_metadata(self) -> dict[str, Any]:
+        """Return the metadata of the repository that are stored now."""
+        return copy.deepcopy(dict(self._context.info().metadata))
+
+    get_metadata_async = in_thread(get_metadata)
+
+    def set_metadata(self, metadata: dict[str, Any]) -> None:
+        """Replace the metadata of the repository.
+
+        Raises
+        ------
+        TypeError
+            The metadata are not JSON-like.
+        ReadOnlyError
+            Kind ``read-only-repository``: the repository takes no changes now.
+        """
+        self._context.update(SetMetadata(to_plain(metadata)))
+
+    set_metadata_async = in_thread(set_metadata)
+
+    def update_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Lay metadata over those of the repository, key by key, and return the result.
+
+        What others set under other keys at the same time is kept. Raises as `set_metadata` does.
+        """
+        info = self._context.update(UpdateMetadata(to_plain(metadata)))
+        return copy.deepcopy(dict(info.metadata))
+
+    update_metadata_async = in_thread(update_metadata)
+
+    @property
+    def status(self) -> RepoStatus:
+        """Whether the repository takes changes, as `get_status` returns it."""
+        return self.get_status()
+
+    def get_status(self) -> RepoStatus:
+        """Return whether the repository takes changes now, since when, and why not."""
+        return public_status(self._context.info().status)
+
+    get_status_async = in_thread(get_status)
+
+    def set_status(self, status: RepoStatus) -> None:
+        """Open or close the repository for changes, by anybody.
+
+        While it is read-only, nothing but this call changes it: writable sessions are not opened,
+        and those that are open fail at their commit, which they can try again later.
+
+        Raises
+        ------
+        TypeError
+            The status is no `RepoStatus`.
+        """
+        if not isinstance(status, RepoStatus):
+            raise TypeError(f"the status must be RepoStatus, not {type(status).__name__}")
+        self._context.update(SetStatus(stored_status(status)))
+
+    set_status_async = in_thread(set_status)
+
+    def feature_flags(self) -> list[FeatureFlag]:
+        """Return every feature that can be switched off, and whether it is on."""
+        return flags_of(self._context.info())
+
+    feature_flags_async = in_thread(feature_flags)
+
+    def enabled_feature_flags(self) -> list[FeatureFlag]:
+        """Return the features that are on."""
+        return [flag for flag in self.feature_flags() if flag.enabled]
+
+    enabled_feature_flags_async = in_thread(enabled_feature_flags)
+
+    def disabled_feature_flags(self) -> list[FeatureFlag]:
+        """Return the features that are off."""
+        return [flag for flag in self.feature_flags() if not flag.enabled]
+
+    disabled_feature_flags_async = in_thread(disabled_feature_flags)
+
+    def set_feature_flag(self, name: str, setting: bool | None) -> None:
+        """Switch a feature on (True) or off (False) for everybody, or back to its default (None).
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``invalid-feature-flag``: there is no feature called `name`.
+        TypeError
+            The `setting` is none of the three.
+        ReadOnlyError
+            Kind ``read-only-repository``: the repository takes no changes now.
+        """
+        if not (setting is None or isinstance(setting, bool)):
+            raise TypeError(f"setting must be True, False or None, not {setting!r}")
+        self._context.update(SetFeatureFlag(feature_number(name), setting))
+
+    set_feature_flag_async = in_thread(set_feature_flag)
+
+    # --- default commit metadata ---------------------------------------------------------------
 
     def set_default_commit_metadata(self, metadata: dict[str, Any]) -> None:
         """Set properties for the commits of sessions opened from now on through this object.

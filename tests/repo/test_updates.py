@@ -20,13 +20,17 @@ from icechunk.format.ops_log import (
     BranchDeleted,
     BranchReset,
     ConfigChanged,
+    FeatureFlagChanged,
+    MetadataChanged,
     NewCommit,
     NewDetachedSnapshot,
     RepoStatus,
+    RepoStatusChanged,
     TagCreated,
     TagDeleted,
 )
 from icechunk.format.snapshot_table import SnapshotEntry
+from icechunk.repo.features import SetFeatureFlag
 from icechunk.repo.updates import (
     AddDetachedSnapshot,
     AddSnapshot,
@@ -36,6 +40,9 @@ from icechunk.repo.updates import (
     DeleteTag,
     ResetBranch,
     SetConfig,
+    SetMetadata,
+    SetStatus,
+    UpdateMetadata,
     apply,
 )
 
@@ -57,8 +64,28 @@ def run(info, change, now=NOW):
 
 MAIN, DEV = ("main", snap(3)), ("dev", snap(2))
 
+CLOSED = RepoStatus(1, START + 7, "moving")
+
 # change -> (changed fields, log entry)
 EFFECTS = [
+    (SetMetadata({"a": 1}), {"metadata": {"a": 1}}, MetadataChanged()),
+    (UpdateMetadata({"b": [2]}), {"metadata": {"b": [2]}}, MetadataChanged()),
+    (SetStatus(CLOSED), {"status": CLOSED}, RepoStatusChanged(CLOSED)),
+    (
+        SetFeatureFlag(4, True),
+        {"enabled_feature_flags": (4,), "disabled_feature_flags": ()},
+        FeatureFlagChanged(4, True, True),
+    ),
+    (
+        SetFeatureFlag(4, False),
+        {"enabled_feature_flags": (), "disabled_feature_flags": (4,)},
+        FeatureFlagChanged(4, False, True),
+    ),
+    (
+        SetFeatureFlag(4, None),
+        {"enabled_feature_flags": (), "disabled_feature_flags": ()},
+        FeatureFlagChanged(4, False, False),
+    ),
     (
         CreateBranch("new", snap(1)),
         {"branches": dict([MAIN, DEV, ("new", snap(1))])},
@@ -182,7 +209,9 @@ def test_conflicts_name_both_snapshots(info):
 
 
 @pytest.mark.parametrize("availability", [1, 2, 77])
-@pytest.mark.parametrize("change", [change for change, _, _ in EFFECTS])
+@pytest.mark.parametrize(
+    "change", [change for change, _, _ in EFFECTS if not isinstance(change, SetStatus)]
+)
 def test_nothing_is_changed_unless_online(info, change, availability):
     closed = replace(info, status=RepoStatus(availability, START, "because"))
     with pytest.raises(ReadOnlyError) as caught:
@@ -190,6 +219,20 @@ def test_nothing_is_changed_unless_online(info, change, availability):
     assert caught.value.kind == "read-only-repository"
     assert "repository status is read-only" in caught.value.message
     assert "because" in caught.value.message
+
+
+@pytest.mark.parametrize("availability", [0, 1, 2, 77])
+def test_the_status_can_always_be_set(info, availability):
+    before = replace(info, status=RepoStatus(availability, START, "because"))
+    assert run(before, SetStatus(CLOSED)).status == CLOSED
+    assert run(before, SetStatus(RepoStatus())).status == RepoStatus()
+
+
+def test_update_of_metadata_keeps_other_keys(info):
+    before = replace(info, metadata={"a": {"x": 1}, "b": 2})
+    after = run(before, UpdateMetadata({"a": {"y": 1}}))
+    assert after.metadata == {"a": {"y": 1}, "b": 2}
+    assert run(before, SetMetadata({})).metadata == {}
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from icechunk.format.ops_log import (
     UpdateEntry,
     UpdateKind,
 )
-from icechunk.format.ops_log import RepoStatus as StoredStatus
-from icechunk.repo.status import RepoAvailability, RepoStatus
+from icechunk.repo.status import RepoStatus, public_status
 from icechunk.repo.times import to_datetime
 
 __all__ = ["Update", "UpdateType"]
@@ -229,14 +228,9 @@ def _public(kind: UpdateKind) -> UpdateType:
         case FeatureFlagChanged():
             return _FeatureFlagChanged(kind.id, kind.new_value if kind.is_set else None)
         case RepoStatusChanged():
-            return _RepoStatusChanged(_public_status(kind.status))
+            return _RepoStatusChanged(public_status(kind.status))
     public = getattr(UpdateType, type(kind).__name__)
     values = (getattr(kind, field.name) for field in fields(kind))
     made = public(*(encode_id(v) if isinstance(v, bytes) else v for v in values))
     assert isinstance(made, UpdateType)
     return made
-
-
-def _public_status(status: StoredStatus) -> RepoStatus:
-    availability = RepoAvailability.online if status.is_online else RepoAvailability.read_only
-    return RepoStatus(availability, to_datetime(status.set_at), status.reason)

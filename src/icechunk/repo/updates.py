@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from icechunk.errors import ErrorKind
 from icechunk.format.ops_log import (
@@ -17,14 +17,18 @@ from icechunk.format.ops_log import (
     BranchDeleted,
     BranchReset,
     ConfigChanged,
+    MetadataChanged,
     NewCommit,
     NewDetachedSnapshot,
+    RepoStatus,
+    RepoStatusChanged,
     TagCreated,
     TagDeleted,
     UpdateKind,
 )
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot_table import SnapshotEntry
+from icechunk.repo.features import FEATURES
 from icechunk.repo.log import append_update
 from icechunk.repo.preconditions import (
     BranchAbsent,
@@ -53,11 +57,14 @@ __all__ = [
     "DeleteTag",
     "ResetBranch",
     "SetConfig",
+    "SetMetadata",
+    "SetStatus",
+    "UpdateMetadata",
     "apply",
 ]
 
-CREATE_TAG: Final = FeatureEnabled(4, "create_tag", "tag creation")
-DELETE_TAG: Final = FeatureEnabled(5, "delete_tag", "tag delete")
+CREATE_TAG: Final = FeatureEnabled(FEATURES["create_tag"], "create_tag", "tag creation")
+DELETE_TAG: Final = FeatureEnabled(FEATURES["delete_tag"], "delete_tag", "tag delete")
 
 
 class Change(Protocol):
@@ -65,7 +72,7 @@ class Change(Protocol):
 
     @property
     def preconditions(self) -> Sequence[Precondition]:
-        """Rules to check, in this order, besides the repository being online."""
+        """Rules to check, in this order, besides the repository being online (see `SetStatus`)."""
         ...
 
     def edit(self, info: RepoInfo) -> RepoInfo:
@@ -102,7 +109,8 @@ def apply(
         The error of the first precondition that does not hold, or FormatError of kind
         ``snapshot-timestamp`` when the clock is behind the log.
     """
-    IsOnline().check(info)
+    if not isinstance(change, SetStatus):
+        IsOnline().check(info)
     for precondition in change.preconditions:
         precondition.check(info)
     return append_update(
@@ -249,6 +257,66 @@ class SetConfig:
     def log_entry(self, info: RepoInfo) -> UpdateKind:
         """Record that it happened."""
         return ConfigChanged()
+
+
+@dataclass(frozen=True, slots=True)
+class SetMetadata:
+    """Replace the metadata of the repository."""
+
+    metadata: Mapping[str, Any]
+
+    @property
+    def preconditions(self) -> Sequence[Precondition]:
+        """None: the last one to set them wins."""
+        return ()
+
+    def edit(self, info: RepoInfo) -> RepoInfo:
+        """Exchange all of them."""
+        return replace(info, metadata=dict(self.metadata))
+
+    def log_entry(self, info: RepoInfo) -> UpdateKind:
+        """Record that it happened."""
+        return MetadataChanged()
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateMetadata:
+    """Lay some metadata over those of the repository, key by key."""
+
+    metadata: Mapping[str, Any]
+
+    @property
+    def preconditions(self) -> Sequence[Precondition]:
+        """None: whatever others set meanwhile stays, unless it has the same key."""
+        return ()
+
+    def edit(self, info: RepoInfo) -> RepoInfo:
+        """Add or exchange values; those of other keys stay."""
+        return replace(info, metadata={**info.metadata, **self.metadata})
+
+    def log_entry(self, info: RepoInfo) -> UpdateKind:
+        """Record that it happened."""
+        return MetadataChanged()
+
+
+@dataclass(frozen=True, slots=True)
+class SetStatus:
+    """Open or close the repository for changes: the one change that a closed repository takes."""
+
+    status: RepoStatus
+
+    @property
+    def preconditions(self) -> Sequence[Precondition]:
+        """None, not even that the repository is online."""
+        return ()
+
+    def edit(self, info: RepoInfo) -> RepoInfo:
+        """Set the status."""
+        return replace(info, status=self.status)
+
+    def log_entry(self, info: RepoInfo) -> UpdateKind:
+        """Record the status."""
+        return RepoStatusChanged(self.status)
 
 
 @dataclass(frozen=True, slots=True)
