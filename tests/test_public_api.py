@@ -15,6 +15,7 @@ import icechunk
 
 NAMES = {
     "AlreadyExistsError",
+    "AncestryGraph",
     "AnyObjectStoreConfig",
     "CachingConfig",
     "ChecksumAlgorithm",
@@ -125,6 +126,7 @@ SIGNATURES = {
     "Repository.set_default_commit_metadata": "self, metadata",
     "Repository.default_commit_metadata": "self",
     "Repository.ancestry": f"self, {SELECTORS}",
+    "Repository.ancestry_graph": f"self, {SELECTORS}, plain=False",
     "Repository.lookup_snapshot": "self, snapshot_id",
     "Repository.list_manifest_files": "self, snapshot_id",
     "Repository.ops_log": "self",

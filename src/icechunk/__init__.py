@@ -52,7 +52,7 @@ from icechunk.errors import (
     SnapshotNotFoundError,
     StorageError,
 )
-from icechunk.ops import Update, UpdateType
+from icechunk.ops import AncestryGraph, Update, UpdateType
 from icechunk.repo.features import FeatureFlag
 from icechunk.repo.spec_version import SpecVersion
 from icechunk.repo.status import RepoAvailability, RepoStatus
@@ -70,6 +70,7 @@ from icechunk.virtual import VirtualChunkContainer
 
 __all__ = [
     "AlreadyExistsError",
+    "AncestryGraph",
     "AnyObjectStoreConfig",
     "CachingConfig",
     "ChecksumAlgorithm",

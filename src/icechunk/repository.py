@@ -21,12 +21,14 @@ from icechunk.errors import ConflictError, ErrorKind, InvalidInputError, ReadOnl
 from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.values import to_plain
+from icechunk.ops.graph import AncestryGraph
 from icechunk.ops.log import Update
 from icechunk.repo.ancestry import branch_tip, history, snapshot_at, tag_target
 from icechunk.repo.context import RepoContext
 from icechunk.repo.create import check_place, create_repository
 from icechunk.repo.entry_v2 import EntryPoint, find_spec_version
 from icechunk.repo.features import FeatureFlag, SetFeatureFlag, feature_number, flags_of
+from icechunk.repo.graph import graph_of_branches, graph_of_history
 from icechunk.repo.log import read_log
 from icechunk.repo.preconditions import IsOnline, SnapshotKnown
 from icechunk.repo.spec_version import SpecVersion, parse_spec_version
@@ -402,6 +404,45 @@ class Repository:
     ) -> AsyncCloseableIterator[SnapshotInfo]:
         """Do as `ancestry` does, whose iterator serves ``async for`` too."""
         return self.ancestry(branch=branch, tag=tag, snapshot_id=snapshot_id)
+
+    def ancestry_graph(
+        self,
+        *,
+        branch: str | None = None,
+        tag: str | None = None,
+        snapshot_id: str | None = None,
+        plain: bool = False,
+    ) -> AncestryGraph:
+        """Draw the history of all branches, or that of one branch, tag or snapshot.
+
+        Parameters
+        ----------
+        branch, tag, snapshot_id
+            Whose history: one of them, or none for all branches, ``main`` leftmost.
+        plain
+            Whether to do without colours, for logs and files.
+
+        Returns
+        -------
+        AncestryGraph
+            Text when printed, an image in notebooks. Shows the 100 newest commits, each above its
+            parent; no snapshot file is opened.
+
+        Raises
+        ------
+        ValueError
+            More than one of the three was given.
+        RefNotFoundError
+            There is no such branch or tag.
+        SnapshotNotFoundError
+            There is no such snapshot.
+        """
+        if branch is None and tag is None and snapshot_id is None:
+            return AncestryGraph(graph_of_branches(self._context.info()), plain)
+        info, start = self._resolve(branch, tag, snapshot_id)
+        return AncestryGraph(graph_of_history(info, start, branch), plain)
+
+    ancestry_graph_async = in_thread(ancestry_graph)
 
     def lookup_snapshot(self, snapshot_id: str) -> SnapshotInfo:
         """Return what the history knows about one snapshot.
