@@ -22,7 +22,7 @@ LAYERS = [
     {"assets"},
     {"repo"},
     {"changes"},
-    {"ops", "snapshots", "keys"},
+    {"ops", "snapshots", "stats", "keys"},
     {"session", "store", "repository"},
     {"", "testing"},
     {"distributed", "_dask_graph", "dask", "xarray"},

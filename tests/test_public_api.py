@@ -84,6 +84,7 @@ MODULES = [
     "repository",
     "session",
     "snapshots",
+    "stats",
     "storage",
     "store",
     "testing",
@@ -99,6 +100,11 @@ S3_STORAGE = """
     get_credentials=None, scatter_initial_credentials=False, force_path_style=False,
     network_stream_timeout_seconds=60, requester_pays=False, checksum_algorithm=None,
     legacy_rooted_keys=None, read_headers=None, write_headers=None, headers=None
+"""
+
+STATS = """
+    self, *, max_snapshots_in_memory=50, max_compressed_manifest_mem_bytes=536870912,
+    max_decoded_manifest_mem_bytes=4294967296, max_concurrent_manifest_fetches=500
 """
 
 # Parameters in order, with defaults; what follows a * is given by name.
@@ -130,6 +136,18 @@ SIGNATURES = {
     "Repository.lookup_snapshot": "self, snapshot_id",
     "Repository.list_manifest_files": "self, snapshot_id",
     "Repository.ops_log": "self",
+    "Repository.chunk_storage_stats": STATS,
+    "Repository.chunk_storage_stats_async": STATS,
+    "Repository.total_chunks_storage": STATS,
+    "Repository.total_chunks_storage_async": STATS,
+    "Repository.inspect_snapshot": "self, snapshot_id",
+    "Repository.inspect_snapshot_async": "self, snapshot_id",
+    "Repository.inspect_repo_info": "self",
+    "Repository.inspect_repo_info_async": "self",
+    "Repository.inspect_manifest": "self, manifest_id",
+    "Repository.inspect_manifest_async": "self, manifest_id",
+    "Repository.inspect_transaction_log": "self, snapshot_id",
+    "Repository.inspect_transaction_log_async": "self, snapshot_id",
     "Repository.create_branch": "self, branch, snapshot_id",
     "Repository.list_branches": "self",
     "Repository.lookup_branch": "self, branch",

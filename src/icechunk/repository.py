@@ -7,6 +7,8 @@ Methods translate between users' terms (text ids, datetimes) and the engine's, a
 from __future__ import annotations
 
 import copy
+import operator
+import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
@@ -17,12 +19,27 @@ from icechunk._threads import in_thread
 from icechunk.assets.manager import AssetManager
 from icechunk.config import RepositoryConfig, StorageSettings
 from icechunk.config.effective import effective
-from icechunk.errors import ConflictError, ErrorKind, InvalidInputError, ReadOnlyError
+from icechunk.errors import (
+    ConflictError,
+    ErrorKind,
+    IcechunkError,
+    InvalidInputError,
+    ReadOnlyError,
+)
+from icechunk.format.envelope import FileKind
 from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id
+from icechunk.format.layout import REPO
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.values import to_plain
 from icechunk.ops.graph import AncestryGraph
+from icechunk.ops.inspect import (
+    describe_manifest,
+    describe_repo_info,
+    describe_snapshot,
+    describe_transaction_log,
+)
 from icechunk.ops.log import Update
+from icechunk.ops.stats import ScanLimits, chunk_storage
 from icechunk.repo.ancestry import branch_tip, history, snapshot_at, tag_target
 from icechunk.repo.context import RepoContext
 from icechunk.repo.create import check_place, create_repository
@@ -48,9 +65,16 @@ from icechunk.repo.updates import (
 )
 from icechunk.session import Session
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
+from icechunk.stats import ChunkStorageStats
 from icechunk.storage.base import Storage
 
-__all__ = ["RepoAvailability", "RepoStatus", "Repository", "SpecVersion"]
+__all__ = ["ChunkStorageStats", "RepoAvailability", "RepoStatus", "Repository", "SpecVersion"]
+
+
+_TOTAL_IS_DEPRECATED = (
+    "total_chunks_storage is deprecated: call chunk_storage_stats with the same arguments, and "
+    "take native_bytes of its result; it counts inlined and virtual chunks as well"
+)
 
 
 class Repository:
@@ -672,6 +696,172 @@ class Repository:
 
     writable_session_async = in_thread(writable_session)
 
+    # --- statistics ----------------------------------------------------------------------------
+
+    def chunk_storage_stats(
+        self,
+        *,
+        max_snapshots_in_memory: int = 50,
+        max_compressed_manifest_mem_bytes: int = 512 * 2**20,
+        max_decoded_manifest_mem_bytes: int = 4 * 2**30,
+        max_concurrent_manifest_fetches: int = 500,
+    ) -> ChunkStorageStats:
+        """Add up the storage that chunks take, over all snapshots a branch or tag leads to.
+
+        A chunk that several snapshots or arrays share is counted once: native chunks by their id,
+        virtual ones by file and range. Inlined chunks are part of manifests and counted once in
+        each. What no ref leads to any more is left to garbage collection and not counted.
+
+        Parameters
+        ----------
+        max_snapshots_in_memory
+            Snapshots fetched at once.
+        max_compressed_manifest_mem_bytes
+            Memory for manifest files.
+        max_decoded_manifest_mem_bytes
+            Memory for decoded manifests, estimated from their size; a larger one is read alone.
+        max_concurrent_manifest_fetches
+            Manifests fetched at once; more than a few dozen make no difference.
+
+        Raises
+        ------
+        ValueError
+            A limit is zero or less.
+        StorageError, FormatError
+            A snapshot or manifest cannot be read.
+
+        Notes
+        -----
+        Reads every snapshot and every manifest once, whatever they share. Beside the limits it
+        takes about 12 bytes of memory per native and 32 per virtual chunk.
+        """
+        limits = ScanLimits(
+            snapshots_at_once=_positive("max_snapshots_in_memory", max_snapshots_in_memory),
+            manifests_at_once=_positive(
+                "max_concurrent_manifest_fetches", max_concurrent_manifest_fetches
+            ),
+            file_bytes=_positive(
+                "max_compressed_manifest_mem_bytes", max_compressed_manifest_mem_bytes
+            ),
+            decoded_bytes=_positive(
+                "max_decoded_manifest_mem_bytes", max_decoded_manifest_mem_bytes
+            ),
+        )
+        return chunk_storage(self._context.assets, self._context.info(), limits)
+
+    chunk_storage_stats_async = in_thread(chunk_storage_stats)
+
+    def total_chunks_storage(
+        self,
+        *,
+        max_snapshots_in_memory: int = 50,
+        max_compressed_manifest_mem_bytes: int = 512 * 2**20,
+        max_decoded_manifest_mem_bytes: int = 4 * 2**30,
+        max_concurrent_manifest_fetches: int = 500,
+    ) -> int:
+        """Do as `chunk_storage_stats` does, but return the bytes of native chunks alone.
+
+        Deprecated: take `native_bytes` of what that returns.
+        """
+        warnings.warn(_TOTAL_IS_DEPRECATED, DeprecationWarning, stacklevel=2)
+        return self.chunk_storage_stats(
+            max_snapshots_in_memory=max_snapshots_in_memory,
+            max_compressed_manifest_mem_bytes=max_compressed_manifest_mem_bytes,
+            max_decoded_manifest_mem_bytes=max_decoded_manifest_mem_bytes,
+            max_concurrent_manifest_fetches=max_concurrent_manifest_fetches,
+        ).native_bytes
+
+    async def total_chunks_storage_async(
+        self,
+        *,
+        max_snapshots_in_memory: int = 50,
+        max_compressed_manifest_mem_bytes: int = 512 * 2**20,
+        max_decoded_manifest_mem_bytes: int = 4 * 2**30,
+        max_concurrent_manifest_fetches: int = 500,
+    ) -> int:
+        """Do as `total_chunks_storage` does, in a worker thread: see there. Deprecated like it."""
+        # Not by `in_thread`: the warning shall name the caller's line.
+        warnings.warn(_TOTAL_IS_DEPRECATED, DeprecationWarning, stacklevel=2)
+        stats = await self.chunk_storage_stats_async(
+            max_snapshots_in_memory=max_snapshots_in_memory,
+            max_compressed_manifest_mem_bytes=max_compressed_manifest_mem_bytes,
+            max_decoded_manifest_mem_bytes=max_decoded_manifest_mem_bytes,
+            max_concurrent_manifest_fetches=max_concurrent_manifest_fetches,
+        )
+        return stats.native_bytes
+
+    # --- inspection ----------------------------------------------------------------------------
+
+    def inspect_snapshot(self, snapshot_id: str) -> dict[str, Any]:
+        """Describe a snapshot file: its nodes, and the manifests of each array.
+
+        For debugging: the keys may grow with later versions.
+
+        Raises
+        ------
+        IcechunkError
+            Kind ``unknown``: the text is no id.
+        StorageError
+            Kind ``object-not-found``: there is no such file.
+        """
+        wanted = _object_id(snapshot_id, "snapshot")
+        return describe_snapshot(*self._context.assets.file(FileKind.SNAPSHOT, wanted))
+
+    inspect_snapshot_async = in_thread(inspect_snapshot)
+
+    def inspect_repo_info(self) -> dict[str, Any]:
+        """Describe the state of the repository: refs, history, and the latest operations.
+
+        For debugging: the keys may grow with later versions.
+        """
+        loaded = self._context.entry.load()
+        return describe_repo_info(loaded.info, loaded.data, REPO)
+
+    inspect_repo_info_async = in_thread(inspect_repo_info)
+
+    def inspect_manifest(self, manifest_id: str) -> dict[str, Any]:
+        """Describe a manifest file: how many chunk references of which kind it has per array.
+
+        For debugging: the keys may grow with later versions. Decodes the whole manifest.
+
+        Raises
+        ------
+        IcechunkError
+            Kind ``unknown``: the text is no id.
+        StorageError
+            Kind ``object-not-found``: there is no such file.
+        """
+        wanted = _object_id(manifest_id, "manifest")
+        return describe_manifest(*self._context.assets.file(FileKind.MANIFEST, wanted))
+
+    inspect_manifest_async = in_thread(inspect_manifest)
+
+    def inspect_transaction_log(self, snapshot_id: str) -> dict[str, Any]:
+        """Describe what the commit of a snapshot changed, by node id.
+
+        Where expiration dropped ancestors of the snapshot, their changes are part of it, and the
+        key ``synthetic_composite`` names them. For debugging: the keys may grow with later
+        versions.
+
+        Raises
+        ------
+        IcechunkError
+            Kind ``unknown``: the text is no id.
+        StorageError
+            Kind ``object-not-found``: there is no such file.
+        """
+        wanted = _object_id(snapshot_id, "snapshot")
+        assets = self._context.assets
+        data, key = assets.file(FileKind.TRANSACTION_LOG, wanted)
+        table = self._context.info().snapshots
+        row = table.find(wanted)
+        dropped = table.pruned(row) if row >= 0 else ()
+        return describe_transaction_log(
+            data, key, [(log_id, assets.find_transaction_log(log_id)) for log_id in dropped]
+        )
+
+    inspect_transaction_log_async = in_thread(inspect_transaction_log)
+
     # --- display -------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
@@ -717,6 +907,22 @@ def _parse_id(text: str) -> bytes:
         raise InvalidInputError(
             f"invalid snapshot id: `{text}`", ErrorKind.INVALID_SNAPSHOT_ID
         ) from error
+
+
+def _positive(name: str, value: int) -> int:
+    number = operator.index(value)
+    if number <= 0:
+        raise ValueError(f"{name} must be positive, not {number}")
+    return number
+
+
+def _object_id(text: str, what: str) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError(f"a {what} id must be str, not {type(text).__name__}")
+    try:
+        return decode_id(text, OBJECT_ID_SIZE)
+    except ValueError as error:
+        raise IcechunkError(f"`{text}` is no {what} id: {error}", ErrorKind.UNKNOWN) from error
 
 
 def _refuse_unsupported(authorize_virtual_chunk_access: object, attribution: object) -> None:

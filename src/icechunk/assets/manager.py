@@ -26,9 +26,15 @@ from icechunk.format.transaction_log import (
     decode_transaction_log,
     encode_transaction_log,
 )
-from icechunk.storage.base import Storage
+from icechunk.storage.base import ObjectNotFound, Storage
 
 __all__ = ["AssetManager"]
+
+_FILES: Final = {
+    FileKind.SNAPSHOT: ("snapshot", "snapshot_id", snapshot_key),
+    FileKind.MANIFEST: ("manifest", "manifest_id", manifest_key),
+    FileKind.TRANSACTION_LOG: ("transaction_log", "snapshot_id", transaction_key),
+}
 
 #: A stored object's time may differ this much from the writer's clock.
 MAX_CLOCK_DRIFT_US: Final = 600 * 1_000_000
@@ -72,15 +78,25 @@ class AssetManager:
         settings = AssetSettings.from_config(config)
         return cls(storage, settings, caches_of(storage.identity(), settings.caches))
 
-    def snapshot(self, snapshot_id: bytes) -> Snapshot:
-        """Return a snapshot, from memory if it was used recently."""
+    def snapshot(self, snapshot_id: bytes, *, keep: bool = True) -> Snapshot:
+        """Return a snapshot, from memory if it was used recently.
+
+        Who scans a repository does not `keep` what it fetches: others use what is kept now.
+        """
+        if not keep:
+            return self.caches.snapshots.peek(snapshot_id) or self._fetch_snapshot(snapshot_id)
         return self.caches.snapshots.get(snapshot_id, lambda: self._fetch_snapshot(snapshot_id))
 
-    def manifest(self, manifest_id: bytes, size: int = 0) -> Manifest:
-        """Return a manifest; `size` of its file, when known, saves a large one a round trip."""
+    def manifest(self, manifest_id: bytes, size: int = 0, *, keep: bool = True) -> Manifest:
+        """Return a manifest; `size` of its file, when known, saves a large one a round trip.
+
+        For `keep` see `snapshot`.
+        """
         found = self.caches.manifests.peek(manifest_id)
         if found is not None:
             return found
+        if not keep:
+            return self._fetch_manifest(manifest_id, size)
         return self.caches.manifests.get(
             manifest_id, lambda: self._fetch_manifest(manifest_id, size)
         )
@@ -94,6 +110,23 @@ class AssetManager:
         return self.caches.transaction_logs.get(
             snapshot_id, lambda: self._fetch_transaction_log(snapshot_id)
         )
+
+    def find_transaction_log(self, snapshot_id: bytes) -> TransactionLog | None:
+        """Return a transaction log, None when there is none any more."""
+        try:
+            return self.transaction_log(snapshot_id)
+        except ObjectNotFound:
+            return None
+
+    def file(self, kind: FileKind, object_id: bytes) -> tuple[bytes, str]:
+        """Fetch the bytes of a snapshot, manifest or transaction log, and say what key they have.
+
+        For looking at the file itself: nothing is decoded or kept.
+        """
+        name, id_name, key_of = _FILES[kind]
+        with operation(f"fetch_{name}", **{id_name: encode_id(object_id)}):
+            key = key_of(object_id)
+            return self.storage.get(key), key
 
     def chunk(self, chunk_id: bytes, offset: int, length: int) -> bytes:
         """Return `length` bytes of a native chunk's object, from `offset` on."""

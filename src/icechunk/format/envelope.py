@@ -29,7 +29,9 @@ __all__ = [
     "MAX_PAYLOAD_BYTES",
     "Envelope",
     "FileKind",
+    "Header",
     "payload_limit",
+    "read_header",
     "unwrap",
     "wrap",
 ]
@@ -86,6 +88,18 @@ _KNOWN_KINDS = frozenset(FileKind)
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """What the first bytes of a file say."""
+
+    kind: FileKind
+    spec_version: int
+    """Spec version of this one file; files of both versions share a repository."""
+    written_by: str
+    """Name of the program that wrote the file."""
+    is_compressed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """What a file's header said, and its payload."""
 
@@ -130,8 +144,8 @@ def wrap(
     return header + zstandard.ZstdCompressor(level=level, threads=threads).compress(payload)
 
 
-def unwrap(data: bytes, kind: FileKind, key: str) -> Envelope:
-    """Check the header of a file that should be of `kind`, and decompress its payload.
+def read_header(data: bytes, kind: FileKind, key: str) -> Header:
+    """Check the header of a file that should be of `kind`; the payload is not looked at.
 
     `key` is where the file was found; messages name it.
 
@@ -139,7 +153,7 @@ def unwrap(data: bytes, kind: FileKind, key: str) -> Envelope:
     ------
     FormatError
         Of kind ``invalid-file-format`` for a wrong header, ``unsupported-spec-version`` for a file
-        of a later spec, ``deserialization`` for a payload that does not decompress within bounds.
+        of a later spec.
     """
     if len(data) < HEADER_SIZE or not data.startswith(MAGIC):
         raise _invalid(key, f"{kind.label} file expected, but this is no Icechunk file")
@@ -153,14 +167,28 @@ def unwrap(data: bytes, kind: FileKind, key: str) -> Envelope:
     if found != kind:
         label = FileKind(found).label if found in _KNOWN_KINDS else f"unknown ({found})"
         raise _invalid(key, f"expected file type {kind.label}, found {label}")
-    if compression == _ZSTD:
-        payload = _decompress(data[HEADER_SIZE:], key)
-    elif compression == _UNCOMPRESSED:
-        payload = data[HEADER_SIZE:]
-    else:
+    if compression not in (_ZSTD, _UNCOMPRESSED):
         raise _invalid(key, f"unknown compression algorithm {compression}")
     written_by = data[_NAME].decode("utf-8", "replace").rstrip(" \0")
-    return Envelope(payload, spec_version, written_by)
+    return Header(kind, spec_version, written_by, compression == _ZSTD)
+
+
+def unwrap(data: bytes, kind: FileKind, key: str) -> Envelope:
+    """Check the header of a file that should be of `kind`, and decompress its payload.
+
+    `key` is where the file was found; messages name it.
+
+    Raises
+    ------
+    FormatError
+        As `read_header` does; of kind ``deserialization`` for a payload that does not decompress
+        within bounds.
+    """
+    header = read_header(data, kind, key)
+    payload = data[HEADER_SIZE:]
+    if header.is_compressed:
+        payload = _decompress(payload, key)
+    return Envelope(payload, header.spec_version, header.written_by)
 
 
 def payload_limit(compressed_bytes: int) -> int:

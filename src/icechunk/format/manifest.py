@@ -95,6 +95,21 @@ class Manifest:
         return self._buffer.key
 
     @property
+    def payload_size(self) -> int:
+        """Bytes of the decompressed file, which are in memory as long as the manifest is."""
+        return len(self._buffer.data)
+
+    @property
+    def dictionary_size(self) -> int:
+        """Bytes of the dictionary that opens compressed locations, 0 if there is none."""
+        return len(self._dictionary)
+
+    def num_compressed_locations(self) -> int:
+        """Count the references of all arrays whose location is compressed."""
+        refs, _ = self._arrays.tables("refs")
+        return int(refs.present("compressed_location").sum())
+
+    @property
     def node_ids(self) -> tuple[bytes, ...]:
         """Ids of the arrays that have references here."""
         return tuple(self._rows)

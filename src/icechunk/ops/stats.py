@@ -1,0 +1,215 @@
+"""How much storage the chunks of a repository take: find, plan, run.
+
+What counts are the snapshots that some branch or tag leads to. Their manifests are found from the
+snapshots' own lists, each manifest once, and read in batches that fit the memory allowed; of a
+manifest only the keys and lengths of its chunks stay, until they are known to be new or not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from icechunk.assets.manager import AssetManager
+from icechunk.chunks import ChunkKind, ChunkTable
+from icechunk.chunks.ragged import RaggedBytes
+from icechunk.format.ids import ids_of_column, sortable
+from icechunk.format.manifest import Manifest
+from icechunk.format.manifest_files import ManifestFile, ManifestFiles
+from icechunk.format.repo_info import RepoInfo
+from icechunk.ops.distinct import DistinctKeys, Keys
+from icechunk.stats import ChunkStorageStats
+
+__all__ = ["ScanLimits", "batches", "chunk_storage", "reachable_snapshots"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Threads that wait for an object store; more of them only wait for each other.
+MAX_THREADS: Final = 32
+#: Estimated memory of a manifest being read, beyond its file: payload and columns.
+BYTES_PER_REF: Final = 256
+BYTES_PER_FILE_BYTE: Final = 4
+DIGEST_SIZE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ScanLimits:
+    """What a scan over snapshots and manifests may take."""
+
+    snapshots_at_once: int
+    manifests_at_once: int
+    file_bytes: int
+    """Bytes of manifest files in memory."""
+    decoded_bytes: int
+    """Bytes of decoded manifests in memory, as estimated; a larger one is read on its own."""
+
+
+def chunk_storage(assets: AssetManager, info: RepoInfo, limits: ScanLimits) -> ChunkStorageStats:
+    """Add up the chunks of all snapshots that a branch or tag leads to.
+
+    Raises
+    ------
+    StorageError, FormatError
+        A snapshot or manifest cannot be read.
+    """
+    with _Workers(assets.storage.is_local) as workers:
+        found = workers.map(
+            lambda snapshot_id: assets.snapshot(snapshot_id, keep=False).manifest_files,
+            reachable_snapshots(info),
+            limits.snapshots_at_once,
+        )
+        files = _united(found)
+        count = _Count()
+        for batch in batches(files, limits):
+            for contents in workers.map(
+                lambda file: contents_of(assets.manifest(file.id, file.size_bytes, keep=False)),
+                batch,
+                limits.manifests_at_once,
+            ):
+                count.add(contents)
+    return count.stats
+
+
+def reachable_snapshots(info: RepoInfo) -> list[bytes]:
+    """List the snapshots that some branch or tag leads to, sorted by id."""
+    table = info.snapshots
+    seen = np.zeros(len(table), np.bool_)
+    for tip in {*info.branches.values(), *info.tags.values()}:
+        for row in table.ancestry(tip):
+            if seen[row]:
+                break  # and so are all its ancestors
+            seen[row] = True
+    return ids_of_column(table.ids[seen])
+
+
+def batches(files: Iterable[ManifestFile], limits: ScanLimits) -> Iterator[list[ManifestFile]]:
+    """Cut a list of manifests into batches that may be in memory together."""
+    batch: list[ManifestFile] = []
+    file_bytes = decoded_bytes = 0
+    for file in files:
+        decoded = BYTES_PER_FILE_BYTE * file.size_bytes + BYTES_PER_REF * file.num_chunk_refs
+        fits = (
+            len(batch) < limits.manifests_at_once
+            and file_bytes + file.size_bytes <= limits.file_bytes
+            and decoded_bytes + decoded <= limits.decoded_bytes
+        )
+        if batch and not fits:
+            yield batch
+            batch, file_bytes, decoded_bytes = [], 0, 0
+        batch.append(file)
+        file_bytes += file.size_bytes
+        decoded_bytes += decoded
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What counts of one manifest: keys of chunks that others may have too, and their lengths."""
+
+    native: list[tuple[Keys, npt.NDArray[np.uint64]]]
+    virtual: list[tuple[Keys, npt.NDArray[np.uint64]]]
+    inlined_bytes: int
+
+
+def contents_of(manifest: Manifest) -> Contents:
+    """Reduce a manifest to what counts of it."""
+    contents = Contents([], [], 0)
+    inlined = 0
+    for node_id in manifest.node_ids:
+        table = manifest.table(node_id)
+        inlined += int(table.lengths[table.kinds == ChunkKind.INLINE].sum(dtype=np.uint64))
+        rows = np.flatnonzero(table.kinds == ChunkKind.NATIVE)
+        if len(rows):
+            assert table.ids is not None
+            contents.native.append((sortable(table.ids[rows]).copy(), table.lengths[rows]))
+        rows = np.flatnonzero(table.kinds == ChunkKind.VIRTUAL)
+        if len(rows):
+            contents.virtual.append((_virtual_keys(table, rows), table.lengths[rows]))
+    return Contents(contents.native, contents.virtual, inlined)
+
+
+def _virtual_keys(table: ChunkTable, rows: npt.NDArray[np.intp]) -> Keys:
+    """Location, as a digest, offset and length of virtual chunks, side by side."""
+    assert table.locations is not None
+    places = table.locations.take(rows)
+    # The chunks of one file mostly follow each other: one digest serves them all.
+    is_first = np.ones(len(rows), np.bool_)
+    is_first[1:] = ~places.slice(0, len(rows) - 1).equal_rows(places.slice(1, len(rows)))
+    digests = _digests(places.take(np.flatnonzero(is_first)))
+    keys = np.zeros(len(rows), [("place", f"V{DIGEST_SIZE}"), ("offset", "u8"), ("length", "u8")])
+    keys["place"] = digests[np.cumsum(is_first) - 1]
+    keys["offset"] = 0 if table.offsets is None else table.offsets[rows]
+    keys["length"] = table.lengths[rows]
+    return keys.view(f"S{keys.itemsize}")
+
+
+def _digests(places: RaggedBytes) -> npt.NDArray[np.void]:
+    data = b"".join(blake2b(place, digest_size=DIGEST_SIZE).digest() for place in places)
+    return np.frombuffer(data, f"V{DIGEST_SIZE}")
+
+
+class _Count:
+    """Running totals over manifests."""
+
+    def __init__(self) -> None:
+        self.stats = ChunkStorageStats()
+        self._native = DistinctKeys()
+        self._virtual = DistinctKeys()
+
+    def add(self, contents: Contents) -> None:
+        self.stats += ChunkStorageStats(
+            native_bytes=_new_bytes(self._native, contents.native),
+            virtual_bytes=_new_bytes(self._virtual, contents.virtual),
+            inlined_bytes=contents.inlined_bytes,
+        )
+
+
+def _new_bytes(seen: DistinctKeys, parts: list[tuple[Keys, npt.NDArray[np.uint64]]]) -> int:
+    return sum(int(lengths[seen.add(keys)].sum(dtype=np.uint64)) for keys, lengths in parts)
+
+
+def _united(found: Iterator[ManifestFiles]) -> list[ManifestFile]:
+    """Every manifest of the snapshots once."""
+    seen = DistinctKeys()
+    # Snapshots share most of their manifests, so only what is new is made into objects.
+    return [files[row] for files in found for row in seen.add(sortable(files.ids)).tolist()]
+
+
+class _Workers:
+    """Applies functions to many ids: in threads where storage is far away, which end with it."""
+
+    def __init__(self, is_local: bool) -> None:
+        self._pool = (
+            None
+            if is_local
+            else ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="icechunk-stats")
+        )
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def map(self, work: Callable[[T], R], items: list[T], at_once: int) -> Iterator[R]:
+        """Yield results in order; no more than `at_once` are under way or waiting."""
+        if self._pool is None:
+            yield from map(work, items)
+            return
+        step = min(at_once, MAX_THREADS)
+        running = deque(self._pool.submit(work, item) for item in items[:step])
+        for item in items[step:]:
+            yield running.popleft().result()
+            running.append(self._pool.submit(work, item))
+        while running:
+            yield running.popleft().result()
