@@ -14,7 +14,7 @@ ROOT = Path(icechunk.__file__).parent
 
 # Each line may import from the lines above it, and from itself.
 LAYERS = [
-    {"_version", "errors", "types", "_display", "_iterators", "_plain", "_threads"},
+    {"_version", "errors", "types", "_display", "_html", "_iterators", "_plain", "_threads"},
     {"config", "virtual"},
     {"chunks"},
     {"format"},

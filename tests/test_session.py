@@ -51,14 +51,14 @@ def test_a_committed_session_reads_on_and_writes_no_more(repo):
     session = repo.writable_session("main")
     store = session.store
     assert (session.mode, session.read_only, session.branch) == (
-        SessionMode.WRITABLE,
+        SessionMode.writable,
         False,
         "main",
     )
     a = array(session)
     a[:] = 1
     snapshot_id = session.commit("one")
-    assert (session.mode, session.read_only, session.branch) == (SessionMode.READONLY, True, None)
+    assert (session.mode, session.read_only, session.branch) == (SessionMode.readonly, True, None)
     assert session.snapshot_id == snapshot_id
     assert not session.has_uncommitted_changes
     assert a[3] == 1
@@ -347,7 +347,7 @@ def test_a_fork_of_a_dirty_session_sees_its_edits_and_stays_small(repo):
     fork = session.fork()
     assert abs(len(pickle.dumps(fork)) - clean) < 500
     assert fork.snapshot_id != session.snapshot_id
-    assert (fork.read_only, fork.branch, fork.mode) == (False, None, SessionMode.READONLY)
+    assert (fork.read_only, fork.branch, fork.mode) == (False, None, SessionMode.readonly)
     a = zarr.open_array(fork.store, path="a")
     assert a[100] == 7
     a[:10] = 8

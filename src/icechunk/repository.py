@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
 
-from icechunk._display import block
+from icechunk._display import Block, Folded, Shown
 from icechunk._iterators import AsyncCloseableIterator
 from icechunk._threads import in_thread
 from icechunk.assets.manager import AssetManager
@@ -77,7 +77,7 @@ _TOTAL_IS_DEPRECATED = (
 )
 
 
-class Repository:
+class Repository(Shown):
     """A version-controlled Zarr hierarchy in some storage.
 
     Made by `create`, `open` or `open_or_create`. Holds no state of its own but the configuration
@@ -864,10 +864,13 @@ class Repository:
 
     # --- display -------------------------------------------------------------------------------
 
-    def __repr__(self) -> str:
-        return block(
+    def _block(self) -> Block:
+        return Block.of(
             f"icechunk.Repository (v{int(self.spec_version)})",
-            {"storage": repr(self._storage), "config": "<RepositoryConfig ...>"},
+            {
+                "storage": self._storage,
+                "config": Folded("<RepositoryConfig ...>", self._context.config._block()),
+            },
         )
 
     # --- parts ---------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from icechunk._display import Block, Shown
 from icechunk._threads import in_thread
 from icechunk.changes.change_set import ChangeSet
 from icechunk.changes.commit import write_snapshot
@@ -35,12 +36,17 @@ FORK_MESSAGE = "fork"
 class SessionMode(IntEnum):
     """What a session may do."""
 
-    READONLY = 0
-    WRITABLE = 1
-    REARRANGE = 2
+    readonly = 0
+    writable = 1
+    rearrange = 2
+
+    def __repr__(self) -> str:
+        return f"SessionMode.{self.name}"
+
+    __str__ = __repr__
 
 
-class Session:
+class Session(Shown):
     """A view of a repository at one snapshot, and edits on top of it.
 
     Made by `Repository.readonly_session` and `Repository.writable_session`. Reads through `store`
@@ -94,8 +100,8 @@ class Session:
 
     @property
     def mode(self) -> SessionMode:
-        """Whether the session can commit: only a session on a branch is ``WRITABLE``."""
-        return SessionMode.READONLY if self._branch is None else SessionMode.WRITABLE
+        """Whether the session can commit: only a session on a branch is ``writable``."""
+        return SessionMode.readonly if self._branch is None else SessionMode.writable
 
     @property
     def snapshot_id(self) -> str:
@@ -319,12 +325,12 @@ class Session:
 
     __hash__ = None  # type: ignore[assignment]  # sessions are mutable, as in the reference
 
-    def __repr__(self) -> str:
-        lines = [f"read_only: {self.read_only}", f"snapshot_id: {self.snapshot_id}"]
+    def _block(self) -> Block:
+        fields: dict[str, object] = {"read_only": self.read_only, "snapshot_id": self.snapshot_id}
         if not self.read_only:
-            lines.append(f"branch: {self.branch}")
-            lines.append(f"has_uncommitted_changes: {self.has_uncommitted_changes}")
-        return "<icechunk.session.Session>\n" + "\n".join(lines) + "\n"
+            fields["branch"] = self.branch
+            fields["has_uncommitted_changes"] = self.has_uncommitted_changes
+        return Block.of("icechunk.session.Session", fields)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self._read_only:

@@ -1,4 +1,4 @@
-"""Public records about snapshots: one entry of a history, one manifest file of a snapshot."""
+"""Public records about snapshots: one entry of a history, a manifest file, a difference."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from icechunk._display import block, datetime_text
+from icechunk._display import Block, Shown, datetime_text
+from icechunk.changes.diff import Diff
 from icechunk.format.ids import encode_id
 from icechunk.format.snapshot import ManifestFile
 from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.repo.times import to_datetime
 
-__all__ = ["ManifestFileInfo", "SnapshotInfo"]
+__all__ = ["Diff", "ManifestFileInfo", "SnapshotInfo"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SnapshotInfo:
+class SnapshotInfo(Shown):
     """What the history knows about one snapshot."""
 
     id: str
@@ -40,8 +41,8 @@ class SnapshotInfo:
             metadata=dict(entry.metadata),
         )
 
-    def __repr__(self) -> str:
-        return block(
+    def _block(self) -> Block:
+        return Block.of(
             "icechunk.snapshots.SnapshotInfo",
             {
                 "id": self.id,
@@ -54,7 +55,7 @@ class SnapshotInfo:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ManifestFileInfo:
+class ManifestFileInfo(Shown):
     """One manifest file that a snapshot refers to."""
 
     id: str
@@ -68,8 +69,8 @@ class ManifestFileInfo:
     def _of(cls, file: ManifestFile) -> ManifestFileInfo:
         return cls(encode_id(file.id), file.size_bytes, file.num_chunk_refs)
 
-    def __repr__(self) -> str:
-        return block(
+    def _block(self) -> Block:
+        return Block.of(
             "icechunk.snapshots.ManifestFileInfo",
             {
                 "id": self.id,

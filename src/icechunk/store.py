@@ -23,6 +23,7 @@ from zarr.abc.store import (
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.sync import SyncMixin
 
+from icechunk._display import Block, Shown
 from icechunk._iterators import AsyncCloseableIterator
 from icechunk.changes.view import NodeState
 from icechunk.changes.workspace import (
@@ -64,7 +65,7 @@ class MissingValueError(NodeNotFoundError, FileNotFoundError):
         return FileNotFoundError.__new__(cls, *args)
 
 
-class IcechunkStore(Store, SyncMixin):
+class IcechunkStore(Shown, Store, SyncMixin):
     """A Zarr v3 store on an Icechunk session.
 
     Obtained as `Session.store`; cheap, and all stores of one session share its state. Values are
@@ -133,17 +134,19 @@ class IcechunkStore(Store, SyncMixin):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __repr__(self) -> str:
+    def _block(self) -> Block:
         session = self._session
-        return (
-            "<icechunk.IcechunkStore>\n"
-            f"read_only: {self.read_only}\n"
-            f"snapshot_id: {session.snapshot_id}\n"
-            f"branch: {session.branch}\n"
+        return Block.of(
+            "icechunk.IcechunkStore",
+            {
+                "read_only": self.read_only,
+                "snapshot_id": session.snapshot_id,
+                "branch": session.branch,
+            },
         )
 
     def __str__(self) -> str:
-        return f"icechunk://{self._session.snapshot_id}"
+        return f"icechunk://{self._session.snapshot_id}"  # part of the texts of Zarr's arrays
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, (type(self), self._session, self.read_only, self._is_open)

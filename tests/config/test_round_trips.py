@@ -2,13 +2,12 @@
 
 import copy
 import pickle
-from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import icechunk.config
+import icechunk
 from icechunk.config import (
     CachingConfig,
     ChecksumAlgorithm,
@@ -179,14 +178,7 @@ CONFIGS = build(
     repo_update_retries=maybe(build(RepoUpdateRetryConfig, default=maybe(RETRIES))),
 )
 
-NAMES = {
-    "icechunk": SimpleNamespace(
-        config=icechunk.config,
-        storage=icechunk.config,
-        virtual=icechunk.config,
-        ChecksumAlgorithm=ChecksumAlgorithm,
-    )
-}
+NAMES = {"icechunk": icechunk}
 
 
 @settings(deadline=None)

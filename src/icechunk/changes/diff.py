@@ -8,13 +8,14 @@ from typing import Final
 
 import numpy as np
 
+from icechunk._display import Block, Group, Lines, Shown
 from icechunk.format.transaction_log import TransactionLog
 
 SHOWN_CHUNKS: Final = 10
 
 
 @dataclass(slots=True)
-class Diff:
+class Diff(Shown):
     """Difference between two snapshots, or between a session and its base snapshot.
 
     An array whose chunks were written without a change of its metadata appears only in
@@ -36,6 +37,10 @@ class Diff:
         return not any(getattr(self, name) for name in self.__slots__)
 
     def __repr__(self) -> str:
+        """Show the sections alone, one below the other; nothing for no difference."""
+        return "\n".join(Group((section,)).text() for section in self._block().fields)
+
+    def _block(self) -> Block:
         sections: list[tuple[str, list[str]]] = [
             ("Groups created", sorted(self.new_groups)),
             ("Arrays created", sorted(self.new_arrays)),
@@ -46,10 +51,9 @@ class Diff:
             ("Chunks updated", list(self._chunk_lines())),
             ("Nodes moved/renamed", [f"{a} -> {b}" for a, b in self.moved_nodes]),
         ]
-        return "".join(
-            f"{title}:\n" + "".join(f"    {line}\n" for line in lines) + "\n"
-            for title, lines in sections
-            if lines
+        return Block(
+            "icechunk.snapshots.Diff",
+            tuple((title, Lines(tuple(lines))) for title, lines in sections if lines),
         )
 
     def _chunk_lines(self) -> Iterable[str]:

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
+from icechunk._display import Block, Default, Part, Shown
 from icechunk.config import display
 from icechunk.config.checks import Check
 
@@ -85,7 +86,7 @@ class Field(Generic[V]):
         return self.default() if value is None else value
 
 
-class Settings:
+class Settings(Shown):
     """Base of the configuration classes: equality, display, copies and merging by field."""
 
     __slots__ = ("_values",)
@@ -126,11 +127,11 @@ class Settings:
         )
 
     def __str__(self) -> str:
-        return self.block()
+        return self._block().text()
 
-    def block(self) -> str:
-        """Return the settings in effect, one a line, those not set marked as defaults."""
-        return display.block(self._shown_as, self._entries())
+    def _block(self) -> Block:
+        """Show the settings in effect, those not set marked as defaults."""
+        return Block(self._shown_as, tuple(self._parts()))
 
     def merge(self, other: Self) -> Self:
         """Return a new object holding these settings overlaid by those of `other` that are set."""
@@ -142,13 +143,12 @@ class Settings:
         }
         return self._with(copy.deepcopy(merged))
 
-    def _entries(self) -> Iterator[tuple[str, object]]:
+    def _parts(self) -> Iterator[tuple[str, Part]]:
         for name, field in self._fields.items():
             value = field.effective(self)
-            if self._values[name] is None and value is not None and not _has_parts(value):
-                yield name, display.Verbatim(f"{_shown(value)} (default)")
-            else:
-                yield name, value if _has_parts(value) else display.Verbatim(_shown(value))
+            part = display.part(value)
+            is_default = self._values[name] is None and value is not None
+            yield name, Default(part) if is_default and isinstance(part, str) else part
 
     def _with(self, values: dict[str, Any]) -> Self:
         return cast(Self, _rebuild(type(self), values))
@@ -167,11 +167,3 @@ def _merged(field: Field[Any], base: Any, top: Any) -> Any:
     if field.merges and base is not None and top is not None:
         return base.merge(top)
     return base if top is None else top
-
-
-def _has_parts(value: object) -> bool:
-    return isinstance(value, display.HasBlock | dict)
-
-
-def _shown(value: object) -> str:
-    return getattr(value, "_shown_in_block", None) or display.literal(value)

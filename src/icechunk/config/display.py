@@ -1,24 +1,14 @@
-"""Texts for settings: the executable form of `repr` and the readable block of `str`.
+"""Texts for settings: the executable form of `repr`, and the parts of the block that `str` shows.
 
-Pure functions over names and values. An object with a block of its own offers it as `block()`.
+Pure functions over names and values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Protocol, runtime_checkable
 
-INDENT = "    "
-
-
-@runtime_checkable
-class HasBlock(Protocol):
-    """Something that prints as a nested block of lines rather than on one line."""
-
-    def block(self) -> str:
-        """Return the lines, each ended by a newline."""
-        ...
+from icechunk._display import Group, Part, Shown, indented
 
 
 def quoted(text: str) -> str:
@@ -45,7 +35,7 @@ def literal(value: object) -> str:
     if isinstance(value, str) and not isinstance(value, Enum):
         return quoted(value)
     if isinstance(value, Mapping):
-        if any(isinstance(item, HasBlock) for item in value.values()):
+        if any(isinstance(item, Shown) for item in value.values()):
             lines = "".join(f"{literal(key)}: {item!r},\n" for key, item in value.items())
             return "{\n" + indented(lines) + "}"
         return "{" + ", ".join(f"{literal(k)}: {literal(v)}" for k, v in value.items()) + "}"
@@ -58,32 +48,10 @@ def call(name: str, arguments: Iterable[tuple[str, str]]) -> str:
     return f"{name}(\n" + indented("\n".join(lines) + "\n") + ")"
 
 
-def block(name: str, entries: Iterable[tuple[str, object]]) -> str:
-    """Return ``<name>`` and one ``key: value`` a line, nested blocks indented below their key."""
-    return f"<{name}>\n" + "".join(_entry(key, value) for key, value in entries)
-
-
-def indented(lines: str) -> str:
-    """Shift every line to the right by one level."""
-    return "".join(INDENT + line for line in lines.splitlines(keepends=True))
-
-
-class Verbatim(str):
-    """Text for a block that is shown as it is, without quotes."""
-
-    __slots__ = ()
-
-
-class OneLine(dict[str, str]):
-    """Mapping that a block shows on one line instead of one line per key."""
-
-    __slots__ = ()
-
-
-def _entry(key: str, value: object) -> str:
-    if isinstance(value, HasBlock):
-        return f"{key}:\n{indented(value.block())}"
-    if isinstance(value, Mapping) and value and not isinstance(value, OneLine):
-        return f"{key}:\n{indented(''.join(_entry(str(k), v) for k, v in value.items()))}"
-    shown = value if isinstance(value, Verbatim) else literal(value)
-    return f"{key}: {shown}\n"
+def part(value: object) -> Part:
+    """Return what a block shows of a setting: its own block, or one line."""
+    if isinstance(value, Shown):
+        return value._block()
+    if isinstance(value, Mapping) and any(isinstance(item, Shown) for item in value.values()):
+        return Group(tuple((str(key), part(item)) for key, item in value.items()))
+    return getattr(value, "_shown_in_block", None) or literal(value)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from abc import ABC
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
+from icechunk._display import Block, Part, Shown
 from icechunk.config import checks, display
 from icechunk.config.base import Field, Settings
 
@@ -88,7 +90,7 @@ class S3Options(Settings):
         self.checksum_algorithm = checksum_algorithm
 
 
-class _Variant:
+class _Variant(Shown):
     """Display shared by the kinds of store."""
 
     __slots__ = ()
@@ -100,11 +102,11 @@ class _Variant:
         return f"{self._name()}({', '.join(map(display.literal, self._arguments()))})"
 
     def __str__(self) -> str:
-        return self.block()
+        return self._block().text()
 
-    def block(self) -> str:
-        """Return the settings, one a line, values that may be secret masked."""
-        return display.block(self._name(), self._lines())
+    def _block(self) -> Block:
+        """Show the settings, values that may be secret masked."""
+        return Block(self._name(), tuple(self._parts()))
 
     def _name(self) -> str:
         return f"icechunk.config.ObjectStoreConfig.{type(self).__name__}"
@@ -112,8 +114,8 @@ class _Variant:
     def _arguments(self) -> tuple[object, ...]:
         return ()
 
-    def _lines(self) -> list[tuple[str, object]]:
-        return []
+    def _parts(self) -> Iterable[tuple[str, Part]]:
+        return ()
 
 
 @dataclass(slots=True, repr=False)
@@ -126,8 +128,8 @@ class _S3Variant(_Variant):
     def _arguments(self) -> tuple[object, ...]:
         return (self.options,)
 
-    def _lines(self) -> list[tuple[str, object]]:
-        return list(self.options._entries())
+    def _parts(self) -> Iterable[tuple[str, Part]]:
+        return self.options._parts()
 
 
 @dataclass(slots=True, repr=False)
@@ -149,7 +151,7 @@ class _OptsVariant(_Variant):
     def _arguments(self) -> tuple[object, ...]:
         return (self.opts,)
 
-    def _lines(self) -> list[tuple[str, object]]:
+    def _parts(self) -> Iterable[tuple[str, Part]]:
         return [("config", _masked(self.opts))]
 
 
@@ -177,8 +179,8 @@ class ObjectStoreConfig(ABC):  # noqa: B024  (an ABC for `register`, not for abs
         def _arguments(self) -> tuple[object, ...]:
             return (self.path,)
 
-        def _lines(self) -> list[tuple[str, object]]:
-            return [("path", self.path)]
+        def _parts(self) -> Iterable[tuple[str, Part]]:
+            return [("path", display.part(self.path))]
 
     class S3(_S3Variant):
         """Amazon S3."""
@@ -230,7 +232,7 @@ class ObjectStoreConfig(ABC):  # noqa: B024  (an ABC for `register`, not for abs
         def _arguments(self) -> tuple[object, ...]:
             return (self.opts, self.headers)
 
-        def _lines(self) -> list[tuple[str, object]]:
+        def _parts(self) -> Iterable[tuple[str, Part]]:
             return [
                 ("opts", _masked(self.opts)),
                 ("headers", _masked(self.headers, all_of_it=True)),
@@ -303,11 +305,11 @@ def local_filesystem_store(path: str) -> ObjectStoreConfig.LocalFileSystem:
 _SECRET_WORDS = ("key", "token", "secret", "password", "credential", "signature", "sas")
 
 
-def _masked(options: dict[str, Any] | None, *, all_of_it: bool = False) -> dict[str, str] | None:
-    """Return the options with values that may be secrets replaced."""
+def _masked(options: dict[str, str] | None, *, all_of_it: bool = False) -> str:
+    """Show options with values that may be secrets replaced."""
     if options is None:
-        return None
-    return display.OneLine(
+        return "None"
+    return display.literal(
         {
             name: "****" if all_of_it or any(w in name.lower() for w in _SECRET_WORDS) else value
             for name, value in options.items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from icechunk._display import Part
 from icechunk.config import checks, display
 from icechunk.config.base import Field, Settings
 from icechunk.config.split_conditions import (
@@ -102,8 +103,8 @@ class ManifestSplittingConfig(Settings):
     def __repr__(self) -> str:
         return display.call(self._shown_as, [("split_sizes", self._listed())])
 
-    def _entries(self) -> Iterator[tuple[str, object]]:
-        yield "split_sizes", display.Verbatim(self._listed())
+    def _parts(self) -> Iterator[tuple[str, Part]]:
+        yield "split_sizes", self._listed()
 
     def _listed(self) -> str:
         if self.split_sizes is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import ClassVar
 
-from icechunk._display import block, datetime_text
+from icechunk._display import Block, Shown, datetime_text
 from icechunk.errors import ErrorKind, FormatError
 from icechunk.format.ids import encode_id
 from icechunk.format.ops_log import (
@@ -191,7 +191,7 @@ for _kind in _KINDS:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Update:
+class Update(Shown):
     """One entry of the operations log."""
 
     kind: UpdateType
@@ -205,8 +205,8 @@ class Update:
     def _of(cls, entry: UpdateEntry) -> Update:
         return cls(_public(entry.kind), to_datetime(entry.updated_at), entry.backup_path)
 
-    def __repr__(self) -> str:
-        return block(
+    def _block(self) -> Block:
+        return Block.of(
             "icechunk.ops.Update",
             {
                 "kind": self.kind,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from icechunk._display import block
+from icechunk._display import Block, Shown
 from icechunk.errors import ErrorKind, InvalidInputError
 from icechunk.format.ops_log import FeatureFlagChanged, UpdateKind
 from icechunk.format.repo_info import RepoInfo
@@ -24,7 +24,7 @@ FEATURES: Final = {"move_node": 3, "create_tag": 4, "delete_tag": 5}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class FeatureFlag:
+class FeatureFlag(Shown):
     """A feature of a repository, and whether it may be used."""
 
     id: int
@@ -40,8 +40,8 @@ class FeatureFlag:
 
     __hash__ = None  # type: ignore[assignment]  # as in the reference
 
-    def __repr__(self) -> str:
-        return block(
+    def _block(self) -> Block:
+        return Block.of(
             "icechunk.config.FeatureFlag", {name: getattr(self, name) for name in self.__slots__}
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 
-from icechunk._display import block, datetime_text
+from icechunk._display import Block, Shown, datetime_text
 from icechunk.format.ops_log import Availability
 from icechunk.format.ops_log import RepoStatus as StoredStatus
 from icechunk.repo.times import from_datetime, to_datetime
@@ -30,7 +30,7 @@ _AVAILABILITY_TEXT = {RepoAvailability.online: "Online", RepoAvailability.read_o
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class RepoStatus:
+class RepoStatus(Shown):
     """Availability of a repository, since when and why.
 
     Parameters
@@ -63,16 +63,16 @@ class RepoStatus:
         else:
             object.__setattr__(self, "set_at", to_datetime(from_datetime(self.set_at)))
 
-    def _fields(self) -> dict[str, object]:
+    def _block(self) -> Block:
         when = self.set_at
-        return {
-            "availability": _AVAILABILITY_TEXT[self.availability],
-            "set_at": None if when is None else datetime_text(when),
-            "limited_availability_reason": self.limited_availability_reason,
-        }
-
-    def __repr__(self) -> str:
-        return block("icechunk.repository.RepoStatus", self._fields())
+        return Block.of(
+            "icechunk.repository.RepoStatus",
+            {
+                "availability": _AVAILABILITY_TEXT[self.availability],
+                "set_at": None if when is None else datetime_text(when),
+                "limited_availability_reason": self.limited_availability_reason,
+            },
+        )
 
 
 def stored_status(status: RepoStatus) -> StoredStatus:

@@ -5,6 +5,7 @@ live in `icechunk.config` and are exported here as well.
 """
 
 from icechunk.config import (
+    S3Options,
     StorageConcurrencySettings,
     StorageRetriesSettings,
     StorageSettings,
@@ -35,6 +36,7 @@ __all__ = [
     "ObjectNotFound",
     "PreconditionFailed",
     "S3Credentials",
+    "S3Options",
     "S3StaticCredentials",
     "Storage",
     "StorageConcurrencySettings",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from icechunk._display import Block, Shown, datetime_text
 from icechunk.errors import ErrorKind, InvalidInputError, StorageError
 
 if TYPE_CHECKING:
@@ -47,13 +48,23 @@ class ObjectInfo(NamedTuple):
     last_modified_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class StorageObjectInfo:
+@dataclass(frozen=True, slots=True, repr=False)
+class StorageObjectInfo(Shown):
     """Description of one stored object, as shown to users."""
 
     key: str
     size_bytes: int
     created_at: datetime
+
+    def _block(self) -> Block:
+        return Block.of(
+            "icechunk.storage.StorageObjectInfo",
+            {
+                "key": self.key,
+                "size_bytes": self.size_bytes,
+                "created_at": datetime_text(self.created_at),
+            },
+        )
 
 
 # Named here because `Storage` has a method called list.
@@ -129,7 +140,7 @@ def short_object(key: str, start: int, end: int, size: int | None = None) -> Sto
     )
 
 
-class Storage(ABC):
+class Storage(Shown, ABC):
     """Where a repository keeps its objects: keys to bytes, with one conditional write.
 
     Every method is synchronous and safe to call from several threads. Missing objects raise
@@ -213,10 +224,10 @@ class Storage(ABC):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that do not exist count as deleted."""
 
-    def flush(self) -> None:  # noqa: B027  (most backends have nothing to do)
+    def flush(self) -> None:
         """Make everything written so far durable; a no-op where `put` already does."""
 
-    def prepare(self) -> None:  # noqa: B027
+    def prepare(self) -> None:
         """Make the place a new repository will live in, if it needs to exist first."""
 
     # Description
@@ -249,10 +260,8 @@ class Storage(ABC):
     def _describe(self) -> Mapping[str, object]:
         """Facts to show in `repr`, in order, the type first. Never secrets."""
 
-    def __repr__(self) -> str:
-        lines = ["<icechunk.Storage>"]
-        lines += [f"{name}: {value}" for name, value in self._describe().items()]
-        return "\n".join(lines) + "\n"
+    def _block(self) -> Block:
+        return Block.of("icechunk.Storage", self._describe())
 
     # Coroutines of the chunk path. Object stores override them; for a local storage the call
     # costs less than a hop to another thread.

@@ -5,15 +5,18 @@ Secrets show up in no text of these objects, only in their attributes and pickle
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
+from icechunk._display import Block, Shown, datetime_text
 from icechunk.errors import ErrorKind, InvalidInputError
 
+_MASK = "****"
 
-@dataclass(frozen=True, slots=True)
-class S3StaticCredentials:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class S3StaticCredentials(Shown):
     """An access key, in the user's own words.
 
     Parameters
@@ -27,27 +30,25 @@ class S3StaticCredentials:
     """
 
     access_key_id: str
-    secret_access_key: str = field(repr=False)
-    session_token: str | None = field(default=None, repr=False)
+    secret_access_key: str
+    session_token: str | None = None
     expires_after: datetime | None = None
 
     def __post_init__(self) -> None:
         if self.expires_after is not None and self.expires_after.tzinfo is None:
             raise TypeError("expected a datetime with non-None tzinfo as expires_after")
 
-    def __repr__(self) -> str:
-        lines = [
-            "<icechunk.credentials.S3StaticCredentials>",
-            f"access_key_id: {_masked(self.access_key_id)}",
-            f"secret_access_key: {_masked(self.secret_access_key)}",
-        ]
-        if self.session_token is not None:
-            lines.append(f"session_token: {_masked(self.session_token)}")
-        if self.expires_after is not None:
-            lines.append(f"expires_after: {self.expires_after.isoformat()}")
-        return "\n".join(lines) + "\n"
-
-    __str__ = __repr__
+    def _block(self) -> Block:
+        when = self.expires_after
+        return Block.of(
+            "icechunk.credentials.S3StaticCredentials",
+            {
+                "access_key_id": self.access_key_id[:4] + _MASK,
+                "secret_access_key": _MASK,
+                "session_token": None if self.session_token is None else _MASK,
+                "expires_after": None if when is None else datetime_text(when),
+            },
+        )
 
 
 class S3Credentials:
@@ -127,7 +128,3 @@ def s3_credentials(
 _FROM_ENV = frozenset({(False, False, False), (False, False, True)})
 _ANONYMOUS = (False, True, False)
 _STATIC = (True, False, False)
-
-
-def _masked(secret: str) -> str:
-    return secret[:4] + "****"

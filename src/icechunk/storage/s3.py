@@ -114,6 +114,7 @@ class S3Storage(ObjectStorage):
             "prefix": target.prefix,
             "region": target.region,
             "endpoint_url": target.endpoint_url,
+            "allow_http": target.allow_http,
             "anonymous": isinstance(self._credentials, S3Anonymous),
             "force_path_style": target.force_path_style,
         }
