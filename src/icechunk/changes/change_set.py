@@ -1,8 +1,9 @@
 """What a session has done since its base snapshot, as data.
 
-Nodes created, updated and deleted, and the chunk references written. The rules of how edits
-combine live here; what they mean on top of a snapshot is in `view`, how two change sets merge in
-`merge`, how one becomes a commit in `plan`.
+Nodes created, updated and deleted, and the chunk references written; or else the moves of a session
+that rearranges: a set holds edits or moves, never both. The rules of how edits combine live here;
+what they mean on top of a snapshot is in `view`, what moves mean in `moves`, how two change sets
+merge in `merge`, how one becomes a commit in `plan`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any
 
 from icechunk.changes.chunk_log import ChunkLog
 from icechunk.changes.documents import ArrayGrid
+from icechunk.changes.moves import RequestedMove
 from icechunk.chunks import ChunkTable
-from icechunk.errors import ErrorKind, ReadOnlyError
+from icechunk.errors import ErrorKind, ReadOnlyError, SessionStateError
 
 Token = bytes
 
@@ -71,6 +73,28 @@ class ChangeSet:
     that an edit made meanwhile is either part of them or comes after them."""
     closed: bool = False
     """Whether the edits were committed: there is nothing left to add to."""
+    moves: list[RequestedMove] | None = None
+    """The moves asked for, in order, when the session rearranges; None when it edits."""
+
+    @property
+    def is_rearranging(self) -> bool:
+        """Whether the set takes moves, and no edits."""
+        return self.moves is not None
+
+    def require_edits(self) -> None:
+        """Refuse an edit when the session moves nodes; every edit comes by here.
+
+        Raises
+        ------
+        SessionStateError
+            Kind ``rearrange-session-only``.
+        """
+        if self.moves is not None:
+            raise SessionStateError(
+                "this session was opened to rearrange the hierarchy and does nothing else: commit "
+                "or discard its moves, and write with Repository.writable_session",
+                ErrorKind.REARRANGE_SESSION_ONLY,
+            )
 
     def require_open(self) -> None:
         """Refuse edits that come too late for a commit; to be called with `lock` held.
@@ -90,10 +114,11 @@ class ChangeSet:
     def is_empty(self) -> bool:
         """Whether nothing was edited."""
         logs = list(self.chunks.values())  # a copy: other threads may be adding to it
-        return not (self.created or self.updated or self.deleted or any(logs))
+        return not (self.created or self.updated or self.deleted or any(logs) or self.moves)
 
     def log(self, node_id: bytes, rank: int) -> ChunkLog:
-        """Return the chunk log of an array, made on first use."""
+        """Return the chunk log of an array to write to, made on first use."""
+        self.require_edits()
         log = self.chunks.get(node_id)
         if log is None:
             # setdefault is atomic: of two threads that make a log, both use the same one
@@ -110,6 +135,7 @@ class ChangeSet:
         self, node_id: bytes, path: str, user_data: bytes, grid: ArrayGrid | None, *, is_new: bool
     ) -> None:
         """Record a new or changed node document."""
+        self.require_edits()
         edit = NodeEdit(node_id, path, user_data, grid, self.epoch)
         if is_new or path in self.created:
             self.created[path] = edit
@@ -121,6 +147,7 @@ class ChangeSet:
 
         A node created in this session leaves no trace at all.
         """
+        self.require_edits()
         self.chunks.pop(node_id, None)
         edit = self.created.get(path)
         if edit is not None and edit.id == node_id:
@@ -128,6 +155,10 @@ class ChangeSet:
             return
         self.updated.pop(node_id, None)
         self.deleted[node_id] = Deletion(node_id, path, is_array, self.epoch)
+
+    def blank(self) -> ChangeSet:
+        """Return an empty set that takes what this one takes: edits, or moves."""
+        return ChangeSet(moves=None if self.moves is None else [])
 
     def begin_epoch(self) -> int:
         """Close the current epoch and return it: what a fork made now can see."""
@@ -148,6 +179,7 @@ class ChangeSet:
                 token=self.token,
                 epoch=self.epoch,
                 lineage=self.lineage,
+                moves=None if self.moves is None else list(self.moves),
             )
 
     def fork_point(self) -> tuple[tuple[Token, int], ...]:
@@ -165,6 +197,7 @@ class ChangeSet:
             "deleted": dict(self.deleted),
             "chunks": {node_id: table.to_bytes() for node_id, table in self.tables()},
             "lineage": self.lineage,
+            "moves": self.moves,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -172,6 +205,7 @@ class ChangeSet:
         self.updated = state["updated"]
         self.deleted = state["deleted"]
         self.lineage = state["lineage"]
+        self.moves = state["moves"]
         self.token = fresh_token()
         self.epoch = 0
         self.lock = threading.RLock()

@@ -70,7 +70,7 @@ def write_snapshot(
         manifest_files=files,
     )
     assets = workspace.context.assets
-    assets.save_transaction_log(transaction_log(changes, snapshot.id))
+    assets.save_transaction_log(transaction_log(changes, snapshot.id, workspace.net_moves()))
     assets.save_snapshot(snapshot)
     return snapshot
 

@@ -62,6 +62,20 @@ def parse_document(data: bytes, path: str) -> ArrayGrid | None:
             raise _bad(path, f"`node_type` must be 'array' or 'group', got {other!r}")
 
 
+def chunk_grid_name(data: bytes, path: str) -> str:
+    """Return the name of the chunk grid in the document of an array.
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``bad-metadata``: there is none, in a document that others wrote.
+    """
+    try:
+        return str(json.loads(data.decode())["chunk_grid"]["name"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _bad(path, f"no name of a chunk grid is found ({error!r})") from None
+
+
 def _parse_array(document: dict[str, Any], path: str) -> ArrayGrid:
     shape = document.get("shape")
     if not isinstance(shape, list) or not all(_is_count(n, MAX_LENGTH) for n in shape):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from icechunk.changes.change_set import ChangeSet
-from icechunk.format.transaction_log import TransactionLog, node_ids
+from icechunk.format.transaction_log import Move, TransactionLog, node_ids
 
 
-def transaction_log(changes: ChangeSet, snapshot_id: bytes) -> TransactionLog:
+def transaction_log(
+    changes: ChangeSet, snapshot_id: bytes, moves: tuple[Move, ...] = ()
+) -> TransactionLog:
     """Record a change set as the transaction log of the snapshot made from it.
+
+    `moves` is what the moves of the set come to, see `Workspace.net_moves`.
 
     Chunk coordinates written *or* deleted are listed, also those beyond the final grid.
     """
@@ -25,5 +29,5 @@ def transaction_log(changes: ChangeSet, snapshot_id: bytes) -> TransactionLog:
         updated_chunks={
             node_id: table.coords for node_id, table in sorted(changes.tables()) if len(table)
         },
-        moves=(),
+        moves=moves,
     )

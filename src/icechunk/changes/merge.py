@@ -51,7 +51,8 @@ def merge(
     Raises
     ------
     SessionStateError
-        Kind ``merge-failed``; the target is unchanged.
+        Kind ``merge-failed``, or ``rearrange-session-only`` when one of the sets holds moves; the
+        target is unchanged.
     InvalidInputError
         ``on_overlap`` is neither ``"raise"`` nor ``"last"``.
     """
@@ -65,6 +66,8 @@ def merge(
             distinct.append(other)
     if not distinct:
         return
+    for changes in (target, *distinct):
+        changes.require_edits()
     draft = _Draft(target, base_path, base_id)
     for other in distinct:
         draft.merge_nodes(other)

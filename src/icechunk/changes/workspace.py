@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from icechunk.changes.change_set import ChangeSet
 from icechunk.changes.chunk_log import TOMBSTONE
+from icechunk.changes.documents import chunk_grid_name
+from icechunk.changes.moves import Arrangement, arrange, check_move
 from icechunk.changes.view import NodeState, NodeView
 from icechunk.chunks import (
     ChunkKind,
@@ -27,6 +30,7 @@ from icechunk.chunks import (
 from icechunk.errors import (
     ErrorKind,
     FormatError,
+    IcechunkError,
     InvalidInputError,
     NodeNotFoundError,
     SessionStateError,
@@ -34,7 +38,8 @@ from icechunk.errors import (
 from icechunk.format.ids import NODE_ID_SIZE, OBJECT_ID_SIZE, encode_id
 from icechunk.format.layout import chunk_key
 from icechunk.format.manifest import Manifest
-from icechunk.format.snapshot import ManifestFile, ManifestRef, Snapshot
+from icechunk.format.snapshot import ManifestFile, ManifestRef, NodeTable, Snapshot
+from icechunk.format.transaction_log import Move
 from icechunk.repo.context import RepoContext
 
 Coords = tuple[int, ...]
@@ -58,6 +63,7 @@ class Workspace:
         self.partial_values_at_once = settings.get_partial_values_concurrency
         self.splitting = settings.splitting
         self._nodes: NodeView | None = None
+        self._arrangement: Arrangement | None = None
         self._lock = threading.Lock()
 
     @property
@@ -72,11 +78,14 @@ class Workspace:
             with self._lock:
                 # the session may have moved on to another snapshot while this one was fetched
                 if self._nodes is None and self.snapshot_id == wanted:
+                    if self.changes.moves:
+                        arranged = self._arranged(snapshot.nodes).table()
+                        snapshot = replace(snapshot, nodes=arranged)
                     self._nodes = NodeView(snapshot, self.changes)
 
     @property
     def base(self) -> Snapshot:
-        """The snapshot the session works on."""
+        """The snapshot the session works on, its nodes where the session has moved them."""
         return self.nodes.base
 
     @property
@@ -100,7 +109,7 @@ class Workspace:
     def discard(self) -> None:
         """Forget every edit; chunk objects already written stay behind as garbage."""
         with self.changes.lock, self._lock:
-            self.changes = ChangeSet()
+            self.changes = self.changes.blank()
             self._nodes = None
 
     @contextmanager
@@ -123,6 +132,53 @@ class Workspace:
     def put_document(self, path: str, data: bytes) -> None:
         """Create a node or replace its document, see `NodeView.put_document`."""
         self.nodes.put_document(path, data, new_id=os.urandom(NODE_ID_SIZE))
+
+    # --- moves ---------------------------------------------------------------------------------
+
+    def move(self, source: str, target: str) -> None:
+        """Move a node with all below it; the session's nodes are at their new paths at once.
+
+        Raises
+        ------
+        NodeNotFoundError, SessionStateError, AlreadyExistsError
+            See `check_move`; kind ``non-rearrange-session`` when the session takes edits.
+        """
+        changes = self.changes
+        with changes.lock:
+            changes.require_open()
+            moves = changes.moves
+            if moves is None:
+                check_move(source, target, self._is_array)
+                raise SessionStateError(
+                    f"cannot move `{source}` to `{target}`: this session edits nodes and does not "
+                    "move them; open another one with Repository.rearrange_session",
+                    ErrorKind.NON_REARRANGE_SESSION,
+                )
+            nodes = self.context.assets.snapshot(self.snapshot_id).nodes
+            with self._lock:
+                moves.append(self._arranged(nodes).move(source, target))
+                self._nodes = None
+
+    def net_moves(self) -> tuple[Move, ...]:
+        """Return what the session's moves come to, one entry per node that is not at home."""
+        with self.changes.lock:
+            if not self.changes.moves:
+                return ()
+            nodes = self.context.assets.snapshot(self.snapshot_id).nodes
+            with self._lock:
+                return self._arranged(nodes).net_moves()
+
+    def _arranged(self, nodes: NodeTable) -> Arrangement:
+        """Return the session's moves applied to its base, kept while both stay the same."""
+        moves = self.changes.moves or []
+        kept = self._arrangement
+        if kept is None or kept.base is not nodes or kept.moves != moves:
+            kept = self._arrangement = arrange(moves, nodes)
+        return kept
+
+    def _is_array(self, path: str) -> bool | None:
+        node = self.nodes.find(path)
+        return None if node is None else node.is_array
 
     # --- references ----------------------------------------------------------------------------
 
@@ -254,6 +310,49 @@ class Workspace:
             if len(coords):
                 changes.log(node.id, table.rank).put_table(ChunkTable.deleted(coords))
 
+    def renumber(self, path: str, edits: Callable[[ChunkTable, Coords], ChunkTable]) -> None:
+        """Record what a function makes of all chunks of an array, all at once.
+
+        Nobody else edits the session meanwhile.
+
+        Parameters
+        ----------
+        path
+            The array, which must have a regular chunk grid.
+        edits
+            Called with all chunks and the size of the grid; returns what to lay over them.
+
+        Raises
+        ------
+        NodeNotFoundError, InvalidInputError
+            No such array.
+        IcechunkError
+            Kind ``unknown``: chunks of another grid have sizes that depend on their place.
+        """
+        nodes = self.nodes
+        changes = nodes.changes
+        with changes.lock:
+            changes.require_open()
+            node = nodes.get_array(path)
+            assert node.grid is not None
+            grid_name = chunk_grid_name(node.user_data, path)
+            if grid_name != "regular":
+                raise IcechunkError(
+                    f"cannot shift or reindex chunks of `{path}`: its chunk grid is "
+                    f"`{grid_name}`, where the size of a chunk depends on its place; only arrays "
+                    "with a `regular` chunk grid can be shifted or reindexed",
+                    ErrorKind.UNKNOWN,
+                )
+            changes.require_edits()
+            table = edits(self.chunk_table(node), node.grid.num_chunks)
+            if nodes.get(path).id != node.id:  # the function may have used the session
+                raise NodeNotFoundError(
+                    f"the array at `{path}` was deleted while its chunks were renumbered",
+                    ErrorKind.NODE_NOT_FOUND,
+                )
+            if len(table):
+                changes.log(node.id, table.rank).put_table(table)
+
     # --- chunk reads ---------------------------------------------------------------------------
 
     def locate(self, path: str, coords: Coords) -> ChunkRef | None:
@@ -287,6 +386,8 @@ def writable_array(nodes: NodeView, path: str, coords: Coords, size: int) -> Nod
     NodeNotFoundError, InvalidInputError
         No such node; a group; coordinates outside the grid (``invalid-chunk-index``); no bytes
         (``zero-length-chunk``).
+    SessionStateError
+        The session moves nodes and takes no edits.
     """
     node = nodes.get_array(path)
     grid = node.grid
@@ -302,6 +403,7 @@ def writable_array(nodes: NodeView, path: str, coords: Coords, size: int) -> Nod
             "one byte; delete the chunk to make it read as the fill value",
             ErrorKind.ZERO_LENGTH_CHUNK,
         )
+    nodes.changes.require_edits()
     return node
 
 
