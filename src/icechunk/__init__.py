@@ -57,7 +57,7 @@ from icechunk.repo.features import FeatureFlag
 from icechunk.repo.spec_version import SpecVersion
 from icechunk.repo.status import RepoAvailability, RepoStatus
 from icechunk.repository import Repository
-from icechunk.session import ForkSession, Session, SessionMode
+from icechunk.session import ChunkType, ForkSession, Session, SessionMode
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
 from icechunk.storage import (
     Storage,
@@ -74,6 +74,7 @@ __all__ = [
     "AnyObjectStoreConfig",
     "CachingConfig",
     "ChecksumAlgorithm",
+    "ChunkType",
     "CompressionAlgorithm",
     "CompressionConfig",
     "ConflictError",

@@ -47,12 +47,13 @@ from icechunk.repo.entry_v2 import EntryPoint, find_spec_version
 from icechunk.repo.features import FeatureFlag, SetFeatureFlag, feature_number, flags_of
 from icechunk.repo.graph import graph_of_branches, graph_of_history
 from icechunk.repo.log import read_log
-from icechunk.repo.preconditions import IsOnline, SnapshotKnown
+from icechunk.repo.preconditions import IsOnline, Precondition, SnapshotKnown
 from icechunk.repo.spec_version import SpecVersion, parse_spec_version
 from icechunk.repo.status import RepoAvailability, RepoStatus, public_status, stored_status
 from icechunk.repo.stored_config import Choices, decode_config, encode_config
 from icechunk.repo.times import from_datetime, now_us
 from icechunk.repo.updates import (
+    OPEN_REARRANGING,
     CreateBranch,
     CreateTag,
     DeleteBranch,
@@ -683,18 +684,30 @@ class Repository(Shown):
         ReadOnlyError
             Kind ``read-only-storage``, or ``read-only-repository``: no changes are taken now.
         """
-        if not self._context.storage.can_write:
-            raise ReadOnlyError(
-                f"cannot write to branch `{branch}`, the storage is read-only: {self._storage!r}",
-                ErrorKind.READ_ONLY_STORAGE,
-            )
-        info = self._context.info()
-        IsOnline("Cannot create writable session").check(info)
-        return Session.writable(
-            self._context, branch, branch_tip(info, branch), self.default_commit_metadata()
-        )
+        tip = self._tip_to_write(branch, IsOnline("Cannot create writable session"))
+        return Session.writable(self._context, branch, tip, self.default_commit_metadata())
 
     writable_session_async = in_thread(writable_session)
+
+    def rearrange_session(self, branch: str) -> Session:
+        """Open the tip of a branch for moving and renaming nodes, and for nothing else.
+
+        Raises
+        ------
+        RefNotFoundError
+            There is no such branch.
+        ReadOnlyError
+            Kind ``read-only-storage``, or ``read-only-repository``: no changes are taken now.
+        SessionStateError
+            Kind ``feature-flag-disabled``: the repository does not allow moves.
+        """
+        online = IsOnline("Cannot create rearrange session")
+        tip = self._tip_to_write(branch, online, OPEN_REARRANGING)
+        return Session.writable(
+            self._context, branch, tip, self.default_commit_metadata(), rearrange=True
+        )
+
+    rearrange_session_async = in_thread(rearrange_session)
 
     # --- statistics ----------------------------------------------------------------------------
 
@@ -874,6 +887,18 @@ class Repository(Shown):
         )
 
     # --- parts ---------------------------------------------------------------------------------
+
+    def _tip_to_write(self, branch: str, *rules: Precondition) -> bytes:
+        """Return the tip of a branch, for a session that may write on top of it."""
+        if not self._context.storage.can_write:
+            raise ReadOnlyError(
+                f"cannot write to branch `{branch}`, the storage is read-only: {self._storage!r}",
+                ErrorKind.READ_ONLY_STORAGE,
+            )
+        info = self._context.info()
+        for rule in rules:
+            rule.check(info)
+        return branch_tip(info, branch)
 
     def _resolve(
         self, branch: str | None, tag: str | None, snapshot_id: str | None

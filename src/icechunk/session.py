@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
+from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
 from icechunk._display import Block, Shown
+from icechunk._iterators import AsyncCloseableIterator
 from icechunk._threads import in_thread
 from icechunk.changes.change_set import ChangeSet
 from icechunk.changes.commit import write_snapshot
 from icechunk.changes.diff import Diff, diff_of
+from icechunk.changes.listing import (
+    chunk_batches,
+    chunk_pieces,
+    locations_of,
+    require_batch_size,
+)
 from icechunk.changes.log import transaction_log
 from icechunk.changes.merge import OverlapPolicy, merge
+from icechunk.changes.reindex import (
+    ArrayFunction,
+    ChunkFunction,
+    Renumbering,
+    by_array,
+    by_chunk,
+    reindexed,
+    shifted,
+)
 from icechunk.changes.workspace import Workspace
+from icechunk.chunks import ChunkKind, ChunkTable
 from icechunk.config import RepositoryConfig
 from icechunk.errors import (
     ErrorKind,
+    InvalidInputError,
     ReadOnlyError,
     SessionStateError,
 )
 from icechunk.format.ids import encode_id
+from icechunk.format.paths import ROOT, validate_path
 from icechunk.format.repo_info import SnapshotEntry
 from icechunk.format.snapshot import Snapshot
 from icechunk.format.values import to_plain
 from icechunk.repo.context import RepoContext
+from icechunk.repo.updates import COMMIT_MOVES
 
 if TYPE_CHECKING:
     from icechunk.store import IcechunkStore
@@ -46,10 +69,29 @@ class SessionMode(IntEnum):
     __str__ = __repr__
 
 
+class ChunkType(IntEnum):
+    """Where the bytes of a chunk are."""
+
+    uninitialized = 0
+    """Nowhere: the chunk reads as the fill value."""
+    native = 1
+    """In an object of the repository."""
+    virtual = 2
+    """In a range of some object outside the repository."""
+    inline = 3
+    """In the metadata."""
+
+    def __repr__(self) -> str:
+        return f"ChunkType.{self.name}"
+
+    __str__ = __repr__
+
+
 class Session(Shown):
     """A view of a repository at one snapshot, and edits on top of it.
 
-    Made by `Repository.readonly_session` and `Repository.writable_session`. Reads through `store`
+    Made by `Repository.readonly_session`, `Repository.writable_session` and
+    `Repository.rearrange_session`. Reads through `store`
     see the session's own uncommitted edits at once; others see them after `commit`. A session may
     be used from many threads. Read-only sessions can be pickled; to write from other processes,
     pickle a `fork` and `merge` it back.
@@ -82,10 +124,12 @@ class Session(Shown):
         branch: str,
         snapshot_id: bytes,
         default_metadata: Mapping[str, Any],
+        *,
+        rearrange: bool = False,
     ) -> Session:
-        """Open the tip of a branch for writing."""
+        """Open the tip of a branch for writing, or for moving nodes."""
         return cls(
-            Workspace(context, snapshot_id),
+            Workspace(context, snapshot_id, ChangeSet(moves=[] if rearrange else None)),
             branch=branch,
             read_only=False,
             default_metadata=default_metadata,
@@ -100,8 +144,11 @@ class Session(Shown):
 
     @property
     def mode(self) -> SessionMode:
-        """Whether the session can commit: only a session on a branch is ``writable``."""
-        return SessionMode.readonly if self._branch is None else SessionMode.writable
+        """What the session can commit: edits, moves, or nothing, as when it is on no branch."""
+        if self._branch is None:
+            return SessionMode.readonly
+        is_rearranging = self._workspace.changes.is_rearranging
+        return SessionMode.rearrange if is_rearranging else SessionMode.writable
 
     @property
     def snapshot_id(self) -> str:
@@ -137,7 +184,7 @@ class Session(Shown):
         workspace = self._workspace
         changes = workspace.changes
         with changes.lock:
-            log = transaction_log(changes, workspace.snapshot_id)
+            log = transaction_log(changes, workspace.snapshot_id, workspace.net_moves())
             created = {edit.id: edit.path for edit in changes.created.values()}
         return diff_of(log, lambda node_id: created.get(node_id) or self._base_path(node_id))
 
@@ -151,6 +198,233 @@ class Session(Shown):
         """
         self._require_writable("discard changes")
         self._workspace.discard()
+
+    # --- moves ---------------------------------------------------------------------------------
+
+    def move(self, from_path: str, to_path: str) -> None:
+        """Move or rename a group or array, with everything below it.
+
+        Needs a session made by `Repository.rearrange_session`. Only paths change: node ids, chunks
+        and manifests stay, and no data is read or written.
+
+        Raises
+        ------
+        NodeNotFoundError
+            Nothing is at `from_path`.
+        AlreadyExistsError
+            Kind ``move-wont-overwrite``: something is at `to_path` already.
+        SessionStateError
+            Kind ``move-into-self-or-descendant``; kind ``move-destination-parent-missing`` or
+            ``move-destination-parent-not-group``: groups are not made on the way; kind
+            ``non-rearrange-session``.
+        InvalidInputError
+            Kind ``invalid-path``: paths must be absolute, as in ``/group/array``.
+        ReadOnlyError
+            Kind ``read-only-session``.
+        """
+        source, target = validate_path(from_path), validate_path(to_path)
+        if self._read_only:
+            self._workspace.check_move(source, target)
+            self._require_writable("move nodes")
+        self._workspace.move(source, target)
+
+    move_async = in_thread(move)
+
+    # --- chunks --------------------------------------------------------------------------------
+
+    def shift_array(self, array_path: str, chunk_offset: Iterable[int]) -> None:
+        """Shift all chunks of an array, without reading or writing them.
+
+        Chunks that leave the array are gone; to keep them, resize the array first. Where chunks
+        came from and none arrived, the array reads as its fill value.
+
+        Parameters
+        ----------
+        array_path
+            Absolute path of the array, which needs a regular chunk grid.
+        chunk_offset
+            By how many chunks to shift along each axis; negative numbers shift towards the start.
+
+        Raises
+        ------
+        NodeNotFoundError
+            There is no such array.
+        InvalidInputError
+            Kind ``invalid-path``; kind ``not-an-array``; kind ``invalid-chunk-index``: not one
+            number for each axis.
+        IcechunkError
+            Kind ``unknown``: the chunk grid is not regular.
+        SessionStateError
+            Kind ``rearrange-session-only``.
+        ReadOnlyError
+            Kind ``read-only-session``.
+
+        Notes
+        -----
+        Reads the manifests of the array. A million references take less than a second.
+        """
+        path = validate_path(array_path)
+        offset = [index(step) for step in chunk_offset]
+        self._require_writable("shift chunks")
+
+        def edits(table: ChunkTable, num_chunks: tuple[int, ...]) -> ChunkTable:
+            if len(offset) != len(num_chunks):
+                raise InvalidInputError(
+                    f"cannot shift `{path}` by {offset}: the array has {len(num_chunks)} axes, "
+                    "give one number of chunks for each",
+                    ErrorKind.INVALID_CHUNK_INDEX,
+                )
+            return shifted(table, offset, num_chunks)
+
+        self._workspace.renumber(path, edits)
+
+    def reindex_array(
+        self,
+        array_path: str,
+        forward: ChunkFunction | ArrayFunction,
+        backward: ChunkFunction | ArrayFunction | None = None,
+        *,
+        vectorized: bool = False,
+    ) -> None:
+        """Copy the chunks of an array to other places of its grid, without reading or writing them.
+
+        Parameters
+        ----------
+        array_path
+            Absolute path of the array, which needs a regular chunk grid.
+        forward
+            Called with the coordinates of every chunk that exists, a list of integers. Returns the
+            coordinates it is to have, inside the grid, or None to leave it where it is. Of chunks
+            that go to one place the last wins.
+        backward
+            The inverse, called for every place that has a chunk and that none was sent to. Where
+            it returns None, or a place that has no chunk, the chunk is deleted. Without it, places
+            that chunks were sent away from keep them too.
+        vectorized
+            Call the functions once instead, with an array of coordinates of shape ``(n, rank)`` and
+            dtype int64. They return an array of integers of that shape, or a tuple of such an array
+            and a boolean mask of shape ``(n,)``, False meaning None. Spares a call per chunk.
+
+        Raises
+        ------
+        IcechunkError
+            Kind ``unknown``: a function raised an error, which is chained, or returned no
+            integers; or the chunk grid is not regular.
+        InvalidInputError
+            Kind ``invalid-chunk-index``: a chunk was sent outside the grid, or the number of
+            coordinates is wrong. Kind ``invalid-path`` or ``not-an-array``.
+        NodeNotFoundError
+            There is no such array.
+        SessionStateError
+            Kind ``rearrange-session-only``.
+        ReadOnlyError
+            Kind ``read-only-session``.
+
+        Notes
+        -----
+        All or nothing: after an error no chunk has moved. Other threads that write to the session
+        wait until the functions have been called.
+        """
+        path = validate_path(array_path)
+        for function in (forward, backward):
+            if not (callable(function) or (function is None and function is backward)):
+                raise TypeError(f"reindex_array needs functions, got {function!r}")
+        self._require_writable("reindex chunks")
+        renumbering: Callable[[Any, int], Renumbering] = by_array if vectorized else by_chunk
+
+        def edits(table: ChunkTable, num_chunks: tuple[int, ...]) -> ChunkTable:
+            rank = table.rank
+            back = None if backward is None else renumbering(backward, rank)
+            return reindexed(table, num_chunks, renumbering(forward, rank), back)
+
+        self._workspace.renumber(path, edits)
+
+    def chunk_type(self, array_path: str, chunk_coordinates: Sequence[int]) -> ChunkType:
+        """Tell where the bytes of a chunk are.
+
+        A chunk that was never written, was deleted, or lies outside the grid is uninitialized.
+
+        Raises
+        ------
+        NodeNotFoundError, InvalidInputError
+            There is no such array.
+        """
+        coords = tuple(index(step) for step in chunk_coordinates)
+        node = self._workspace.nodes.get_array(validate_path(array_path))
+        if any(step < 0 for step in coords):
+            return ChunkType.uninitialized
+        ref = self._workspace.locate(node.path, coords)
+        return ChunkType.uninitialized if ref is None else ChunkType(ref.kind)
+
+    chunk_type_async = in_thread(chunk_type)
+
+    def chunk_coordinates(
+        self, array_path: str, batch_size: int = 1000
+    ) -> AsyncCloseableIterator[tuple[int, ...]]:
+        """Iterate over the coordinates of the chunks an array has, uncommitted ones first.
+
+        For ``async for`` as well as ``for``. Errors are raised when the iteration begins.
+
+        Parameters
+        ----------
+        array_path
+            Absolute path of the array.
+        batch_size
+            How many coordinates to turn into tuples at a time.
+
+        Raises
+        ------
+        NodeNotFoundError, InvalidInputError
+            There is no such array; `batch_size` is less than one.
+        """
+
+        def coordinates() -> Iterator[tuple[int, ...]]:
+            require_batch_size(batch_size)
+            node = self._workspace.nodes.get_array(validate_path(array_path))
+            for batch in chunk_batches(self._workspace, node, batch_size):
+                yield from map(tuple, batch.coords.tolist())
+
+        blocking = not self._workspace.context.storage.is_local
+        return AsyncCloseableIterator(coordinates(), blocking=blocking)
+
+    def get_node_id(self, path: str) -> str:
+        """Return the id of a group or array, which it keeps for life, wherever it is moved.
+
+        Raises
+        ------
+        NodeNotFoundError
+            Nothing is at `path`.
+        InvalidInputError
+            Kind ``invalid-path``.
+        """
+        return encode_id(self._workspace.nodes.get(validate_path(path)).id)
+
+    get_node_id_async = in_thread(get_node_id)
+
+    def all_virtual_chunk_locations(self) -> list[str]:
+        """List the URLs of all virtual chunks, one per chunk, so that files appear repeatedly.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``no-container-for-virtual-chunk``: a location is relative to a container that is
+            not configured.
+
+        Notes
+        -----
+        Reads every manifest.
+        """
+        workspace = self._workspace
+        containers = workspace.context.config.virtual_chunk_containers or {}
+        found: list[str] = []
+        for node in workspace.nodes.subtree(ROOT):
+            if node.is_array:
+                for piece in chunk_pieces(workspace, node):
+                    rows = np.flatnonzero(piece.kinds == ChunkKind.VIRTUAL)
+                    found += locations_of(piece, rows, containers)
+        return found
+
+    all_virtual_chunk_locations_async = in_thread(all_virtual_chunk_locations)
 
     # --- commit --------------------------------------------------------------------------------
 
@@ -221,10 +495,11 @@ class Session(Shown):
                 ErrorKind.NO_CHANGES_TO_COMMIT,
             )
         workspace = self._workspace
-        workspace.context.check_tip(branch, workspace.snapshot_id)
+        rules = (COMMIT_MOVES,) if workspace.changes.is_rearranging else ()
+        workspace.context.check_tip(branch, workspace.snapshot_id, rules)
         snapshot = write_snapshot(workspace, message, properties)
         entry = _entry(snapshot, parent_id=workspace.snapshot_id)
-        workspace.context.commit_snapshot(branch, entry, expected_parent=workspace.snapshot_id)
+        workspace.context.commit_snapshot(branch, entry, workspace.snapshot_id, rules)
         self._branch = None
         self._read_only = True
         workspace.move_to(snapshot.id)
@@ -276,7 +551,8 @@ class Session(Shown):
         ------
         SessionStateError
             Kind ``merge-failed``: the writers' edits exclude each other. Kind
-            ``merge-not-allowed``: a session with a branch cannot go into a fork.
+            ``merge-not-allowed``: a session with a branch cannot go into a fork. Kind
+            ``rearrange-session-only``: one of the sessions moves nodes.
         ReadOnlyError
             Kind ``read-only-session``.
         """

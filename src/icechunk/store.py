@@ -25,6 +25,7 @@ from zarr.core.sync import SyncMixin
 
 from icechunk._display import Block, Shown
 from icechunk._iterators import AsyncCloseableIterator
+from icechunk.changes.listing import ChunkArrays, array_batches, require_batch_size
 from icechunk.changes.view import NodeState
 from icechunk.changes.workspace import (
     Coords,
@@ -41,6 +42,7 @@ from icechunk.errors import (
     ReadOnlyError,
     SessionStateError,
 )
+from icechunk.format.paths import normalize
 from icechunk.keys import (
     METADATA_NAME,
     ChunkKey,
@@ -402,6 +404,48 @@ class IcechunkStore(Shown, Store, SyncMixin):
         if is_quick:
             return AsyncCloseableIterator(self._names_in(prefix))
         return AsyncCloseableIterator(self._names_later(prefix), blocking=True)
+
+    def array_chunk_iterator(
+        self, array_path: str, batch_size: int = 100_000
+    ) -> AsyncCloseableIterator[ChunkArrays]:
+        """Iterate over the references of all chunks of an array, as arrays of a batch each.
+
+        For ``for`` and ``async for``. Uncommitted references come first. Yields nothing where
+        there is no array.
+
+        Parameters
+        ----------
+        array_path
+            Path of the array; a leading slash is optional.
+        batch_size
+            References per batch; the last one has what is left.
+
+        Returns
+        -------
+        AsyncCloseableIterator
+            Of tuples: coordinates (``uint32``, one row per chunk), kinds (``uint8``, see
+            `ChunkType`), paths (the URL of a virtual chunk, the id of a native one, or empty),
+            offsets and lengths in bytes (``uint64``), and a dictionary from row to the bytes of an
+            inline chunk.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``invalid-path``; `batch_size` is less than one. While iterating, kind
+            ``no-container-for-virtual-chunk``: a location is relative to a container that is not
+            configured.
+        """
+        path = normalize(array_path)
+        require_batch_size(batch_size)
+        workspace = self._workspace
+
+        def batches() -> Iterator[ChunkArrays]:
+            node = workspace.nodes.find(path)
+            if node is not None and node.is_array:
+                containers = workspace.context.config.virtual_chunk_containers or {}
+                yield from array_batches(workspace, node, batch_size, containers)
+
+        return AsyncCloseableIterator(batches(), blocking=not workspace.context.storage.is_local)
 
     async def is_empty(self, prefix: str) -> bool:
         """Whether nothing lies below a prefix."""

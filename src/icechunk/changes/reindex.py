@@ -17,7 +17,15 @@ import numpy.typing as npt
 from icechunk.chunks import ChunkTable, difference, overlay, shift
 from icechunk.errors import ErrorKind, IcechunkError, InvalidInputError
 
-__all__ = ["ArrayFunction", "ChunkFunction", "Renumbering", "by_array", "by_chunk", "reindexed", "shifted"]
+__all__ = [
+    "ArrayFunction",
+    "ChunkFunction",
+    "Renumbering",
+    "by_array",
+    "by_chunk",
+    "reindexed",
+    "shifted",
+]
 
 Places = npt.NDArray[np.int64]
 """(n, rank) chunk coordinates, possibly outside the grid."""

@@ -135,6 +135,15 @@ class Workspace:
 
     # --- moves ---------------------------------------------------------------------------------
 
+    def check_move(self, source: str, target: str) -> None:
+        """Raise what is wrong with a move itself, whatever the session may do."""
+
+        def is_array(path: str) -> bool | None:
+            node = self.nodes.find(path)
+            return None if node is None else node.is_array
+
+        check_move(source, target, is_array)
+
     def move(self, source: str, target: str) -> None:
         """Move a node with all below it; the session's nodes are at their new paths at once.
 
@@ -148,7 +157,7 @@ class Workspace:
             changes.require_open()
             moves = changes.moves
             if moves is None:
-                check_move(source, target, self._is_array)
+                self.check_move(source, target)
                 raise SessionStateError(
                     f"cannot move `{source}` to `{target}`: this session edits nodes and does not "
                     "move them; open another one with Repository.rearrange_session",
@@ -175,10 +184,6 @@ class Workspace:
         if kept is None or kept.base is not nodes or kept.moves != moves:
             kept = self._arrangement = arrange(moves, nodes)
         return kept
-
-    def _is_array(self, path: str) -> bool | None:
-        node = self.nodes.find(path)
-        return None if node is None else node.is_array
 
     # --- references ----------------------------------------------------------------------------
 

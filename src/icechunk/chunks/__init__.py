@@ -4,7 +4,7 @@ Pure numpy. This layer knows nothing of files, storage, clocks or Zarr; it uses 
 `icechunk.errors`.
 """
 
-from icechunk.chunks.columns import ChunkColumns
+from icechunk.chunks.columns import ChunkColumns, stacked
 from icechunk.chunks.combine import (
     concat_many,
     difference,
@@ -46,6 +46,7 @@ __all__ = [
     "sort_last_wins",
     "sorted_unique",
     "split_ranges",
+    "stacked",
     "starts_with",
     "without_deleted",
 ]

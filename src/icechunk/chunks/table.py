@@ -304,6 +304,10 @@ class ChunkTable(ChunkColumns):
         rows = sort_last_wins(places)
         return moved if rows is None else gather([moved], Runs.of_rows(rows))
 
+    def columns(self) -> ChunkColumns:
+        """Return the columns without the promise that rows are sorted and unique."""
+        return ChunkColumns(**{name: getattr(self, name) for name in COLUMNS})
+
     def bounds(self) -> tuple[tuple[int, int], ...]:
         """Return the tight half-open box around all rows, (0, 0) per axis when there are none."""
         return self.lookup().box.bounds

@@ -5,11 +5,14 @@ A container says nothing about credentials; those are given when a repository is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from icechunk.config import checks
 from icechunk.config.base import Field, Settings
 from icechunk.config.object_stores import AnyObjectStoreConfig, ObjectStoreConfig
+from icechunk.errors import ErrorKind, InvalidInputError
 
 
 class VirtualChunkContainer(Settings):
@@ -75,6 +78,30 @@ def validate(container: VirtualChunkContainer) -> None:
         raise ValueError(
             f"Url prefix for {parts.scheme}:// containers must include a host: {prefix!r} has none"
         )
+
+
+RELATIVE_SCHEME: Final = "vcc://"
+
+
+def absolute_location(location: str, containers: Mapping[str, VirtualChunkContainer]) -> str:
+    """Return the URL of a virtual chunk; ``vcc://name/...`` is relative to a container's prefix.
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``no-container-for-virtual-chunk``: no container has that name.
+    """
+    if not location.startswith(RELATIVE_SCHEME):
+        return location
+    name, _, rest = location.removeprefix(RELATIVE_SCHEME).partition("/")
+    for container in containers.values():
+        if container.name == name:
+            return container.url_prefix + rest
+    raise InvalidInputError(
+        f"cannot resolve `{location}`: no virtual chunk container named {name!r} found, check the "
+        "repository configuration",
+        ErrorKind.NO_CONTAINER_FOR_VIRTUAL_CHUNK,
+    )
 
 
 def _check_http(prefix: str, parts: SplitResult) -> None:

@@ -13,7 +13,7 @@ from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.repo.commit_loop import UpdatePolicy, run_update
 from icechunk.repo.entry_v2 import SPEC_VERSION, EntryPoint
-from icechunk.repo.preconditions import BranchExists, IsOnline, TipIs
+from icechunk.repo.preconditions import BranchExists, IsOnline, Precondition, TipIs
 from icechunk.repo.surroundings import REAL, Surroundings
 from icechunk.repo.updates import AddDetachedSnapshot, AddSnapshot, Change
 from icechunk.storage.base import Storage
@@ -76,9 +76,15 @@ class RepoContext:
         return run_update(self.entry, change, self._policy, self.world)
 
     def commit_snapshot(
-        self, branch: str, entry: SnapshotEntry, expected_parent: bytes
+        self,
+        branch: str,
+        entry: SnapshotEntry,
+        expected_parent: bytes,
+        rules: tuple[Precondition, ...] = (),
     ) -> RepoInfo:
         """Add a written snapshot to the history and move a branch to it.
+
+        `rules` must hold besides those of every commit, and raise errors of their own.
 
         Raises
         ------
@@ -92,24 +98,30 @@ class RepoContext:
             Of kind ``snapshot-timestamp`` when clocks contradict, ``duplicate-snapshot-id`` when
             the snapshot is part of the history already.
         """
-        return self.update(AddSnapshot(branch, entry, expected_parent))
+        return self.update(AddSnapshot(branch, entry, expected_parent, rules))
 
-    def check_tip(self, branch: str, expected_parent: bytes) -> None:
+    def check_tip(
+        self, branch: str, expected_parent: bytes, rules: tuple[Precondition, ...] = ()
+    ) -> None:
         """Raise at once what `commit_snapshot` would raise later, before anything is written.
 
         Costs a look at the stored state; a lost race then costs nothing else.
         """
         info = self.info()
-        for precondition in (
+        preconditions: tuple[Precondition, ...] = (
             IsOnline(),
             BranchExists(branch, ErrorKind.BRANCH_NOT_FOUND),
             TipIs(branch, expected_parent),
-        ):
+            *rules,
+        )
+        for precondition in preconditions:
             precondition.check(info)
 
-    def register_detached(self, entry: SnapshotEntry) -> RepoInfo:
-        """Add a written snapshot to the history without moving a branch."""
-        return self.update(AddDetachedSnapshot(entry))
+    def register_detached(
+        self, entry: SnapshotEntry, rules: tuple[Precondition, ...] = ()
+    ) -> RepoInfo:
+        """Add a written snapshot to the history without moving a branch, if `rules` hold."""
+        return self.update(AddDetachedSnapshot(entry, rules))
 
     def __reduce__(self) -> tuple[object, ...]:
         if self._pickled is None:

@@ -65,6 +65,10 @@ __all__ = [
 
 CREATE_TAG: Final = FeatureEnabled(FEATURES["create_tag"], "create_tag", "tag creation")
 DELETE_TAG: Final = FeatureEnabled(FEATURES["delete_tag"], "delete_tag", "tag delete")
+OPEN_REARRANGING: Final = FeatureEnabled(
+    FEATURES["move_node"], "move_node", "create rearrange session"
+)
+COMMIT_MOVES: Final = FeatureEnabled(FEATURES["move_node"], "move_node", "commit rearrange session")
 
 
 class Change(Protocol):
@@ -326,6 +330,8 @@ class AddSnapshot:
     branch: str
     entry: SnapshotEntry
     expected_tip: bytes
+    rules: tuple[Precondition, ...] = ()
+    """What else must hold, depending on what the snapshot changes."""
 
     @property
     def preconditions(self) -> Sequence[Precondition]:
@@ -333,6 +339,7 @@ class AddSnapshot:
         return (
             BranchExists(self.branch, ErrorKind.BRANCH_NOT_FOUND),
             TipIs(self.branch, self.expected_tip),
+            *self.rules,
             *_fits(self.entry),
         )
 
@@ -354,11 +361,13 @@ class AddDetachedSnapshot:
     """Add a snapshot that no branch points to."""
 
     entry: SnapshotEntry
+    rules: tuple[Precondition, ...] = ()
+    """What else must hold, depending on what the snapshot changes."""
 
     @property
     def preconditions(self) -> Sequence[Precondition]:
         """Time goes forward."""
-        return _fits(self.entry)
+        return (*self.rules, *_fits(self.entry))
 
     def edit(self, info: RepoInfo) -> RepoInfo:
         """Add the snapshot."""
