@@ -62,6 +62,42 @@ def test_warns_once_about_heavy_values(caplog):
     assert "caching.x" in record.getMessage()
 
 
+def test_warns_about_a_smaller_part_where_several_are_in_use(caplog):
+    cache: WeightedCache[int, int] = WeightedCache("thing", 10, lambda v: v, heavy_part=5)
+    cache.put(1, 2)
+    assert not caplog.records
+    cache.put(2, 3)
+    cache.put(3, 3)
+    [record] = caplog.records
+    assert "more than 1/5 of its cache (10)" in record.getMessage()
+
+
+def test_a_grown_value_makes_room_or_goes():
+    cache: WeightedCache[str, list[int]] = WeightedCache("v", 10, len)
+    small, growing = [0] * 4, [0] * 4
+    cache.put("growing", growing)
+    cache.put("small", small)
+    growing.extend([0] * 2)
+    cache.reweigh("growing")
+    assert (cache.weight, len(cache)) == (10, 2)
+    growing.append(0)
+    cache.reweigh("growing")
+    assert (cache.weight, "small" in cache, "growing" in cache) == (7, False, True)
+    growing.extend([0] * 10)
+    cache.reweigh("growing")
+    assert (cache.weight, len(cache)) == (0, 0)
+    cache.reweigh("growing")
+    assert len(cache) == 0
+
+
+def test_a_value_that_cannot_be_weighed_is_an_error_for_everybody():
+    cache: WeightedCache[str, int] = WeightedCache("v", 10, lambda v: 1 // v)
+    with pytest.raises(ZeroDivisionError):
+        cache.get("k", lambda: 0)
+    assert cache.get("k", lambda: 1) == 1
+    assert not cache._flights
+
+
 def in_threads(count, work):
     threads = [threading.Thread(target=work, args=(n,)) for n in range(count)]
     for thread in threads:

@@ -81,13 +81,17 @@ class WeightedCache(Generic[K, V]):
     weigh
         Weight of a value, in the unit of `capacity`. Values count as 1 at least.
     setting
-        Name of the configuration setting to raise when one value needs half of the cache.
+        Name of the configuration setting to raise when one value needs too much of the cache.
+    heavy_part
+        A value heavier than the capacity divided by this is warned about, once.
     """
 
     __slots__ = (
+        "__weakref__",
         "_capacity",
         "_entries",
         "_flights",
+        "_heavy_part",
         "_name",
         "_setting",
         "_warned",
@@ -96,13 +100,20 @@ class WeightedCache(Generic[K, V]):
     )
 
     def __init__(
-        self, name: str, capacity: int, weigh: Callable[[V], int], *, setting: str = ""
+        self,
+        name: str,
+        capacity: int,
+        weigh: Callable[[V], int],
+        *,
+        setting: str = "",
+        heavy_part: int = 2,
     ) -> None:
         _guard.ensure_registered()
         self._name = name
         self._capacity = capacity
         self._weigh = weigh
         self._setting = setting
+        self._heavy_part = heavy_part
         self._warned = False
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._flights: dict[K, _Flight[V]] = {}
@@ -161,6 +172,16 @@ class WeightedCache(Generic[K, V]):
             self._store(key, value, weight)
         self._warn_if_heavy(weight)
 
+    def reweigh(self, key: K) -> None:
+        """Weigh a kept value again because it grew, dropping others, or itself, for the room."""
+        with _lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return
+            weight = max(1, self._weigh(entry[0]))
+            self._store(key, entry[0], weight)
+        self._warn_if_heavy(weight)
+
     def clear(self) -> None:
         """Forget everything kept; fetches under way go on."""
         with _lock:
@@ -203,14 +224,15 @@ class WeightedCache(Generic[K, V]):
             self._weight -= dropped
 
     def _warn_if_heavy(self, weight: int) -> None:
-        if self._warned or self._capacity == 0 or weight * 2 <= self._capacity:
+        if self._warned or self._capacity == 0 or weight * self._heavy_part <= self._capacity:
             return
         self._warned = True
         log.warning(
-            "One %s weighs %d, more than half of its cache (%d): it will be fetched time and again."
-            " Raise %s in the repository configuration.",
+            "One %s weighs %d, more than 1/%d of its cache (%d): such objects will be fetched time"
+            " and again. Raise %s in the repository configuration.",
             self._name,
             weight,
+            self._heavy_part,
             self._capacity,
             self._setting or "the capacity",
         )

@@ -8,9 +8,15 @@ from weakref import WeakValueDictionary
 
 from icechunk.assets.cache import WeightedCache, process_lock
 from icechunk.assets.settings import CacheSizes
+from icechunk.assets.weights import (
+    weigh_chunk,
+    weigh_manifest,
+    weigh_snapshot,
+    weigh_transaction_log,
+)
 from icechunk.format.manifest import Manifest
 from icechunk.format.snapshot import Snapshot
-from icechunk.format.transaction_log import ID_LISTS, TransactionLog
+from icechunk.format.transaction_log import TransactionLog
 
 __all__ = ["AssetCaches", "caches_of", "publish"]
 
@@ -30,23 +36,22 @@ class AssetCaches:
         self.snapshots: WeightedCache[bytes, Snapshot] = WeightedCache(
             "snapshot",
             sizes.snapshot_nodes,
-            lambda snapshot: len(snapshot.nodes),
+            weigh_snapshot,
             setting="caching.num_snapshot_nodes",
+            # Readers of history and time travellers have several in use at once.
+            heavy_part=5,
         )
         self.manifests: WeightedCache[bytes, Manifest] = WeightedCache(
-            "manifest",
-            sizes.chunk_refs,
-            lambda manifest: manifest.num_refs(),
-            setting="caching.num_chunk_refs",
+            "manifest", sizes.chunk_refs, weigh_manifest, setting="caching.num_chunk_refs"
         )
         self.transaction_logs: WeightedCache[bytes, TransactionLog] = WeightedCache(
             "transaction log",
             sizes.transaction_changes,
-            _count_changes,
+            weigh_transaction_log,
             setting="caching.num_transaction_changes",
         )
         self.chunks: WeightedCache[tuple[bytes, int, int], bytes] = WeightedCache(
-            "chunk", sizes.chunk_bytes, len, setting="caching.num_bytes_chunks"
+            "chunk", sizes.chunk_bytes, weigh_chunk, setting="caching.num_bytes_chunks"
         )
 
 
@@ -75,8 +80,3 @@ def _keep(key: Key, caches: AssetCaches) -> AssetCaches:
 
 _in_use: WeakValueDictionary[Key, AssetCaches] = WeakValueDictionary()
 _recent: OrderedDict[Key, AssetCaches] = OrderedDict()
-
-
-def _count_changes(changes: TransactionLog) -> int:
-    nodes = sum(len(getattr(changes, name)) for name in ID_LISTS)
-    return nodes + sum(map(len, changes.updated_chunks.values())) + len(changes.moves)

@@ -6,6 +6,7 @@ the name and id of the object in their context. Nothing here knows branches or s
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Final
 
@@ -98,8 +99,21 @@ class AssetManager:
         if not keep:
             return self._fetch_manifest(manifest_id, size)
         return self.caches.manifests.get(
-            manifest_id, lambda: self._fetch_manifest(manifest_id, size)
+            manifest_id, lambda: self._watched(self._fetch_manifest(manifest_id, size))
         )
+
+    def _watched(self, manifest: Manifest) -> Manifest:
+        """Have the cache weigh a manifest again when references of it are decoded."""
+        # Weak, so that caches nobody uses any more go at once, not when cycles are looked for.
+        cache, manifest_id = weakref.ref(self.caches.manifests), manifest.id
+
+        def grown() -> None:
+            living = cache()
+            if living is not None:
+                living.reweigh(manifest_id)
+
+        manifest.when_grown = grown
+        return manifest
 
     def has_manifest(self, manifest_id: bytes) -> bool:
         """Tell whether a manifest can be had without asking storage."""

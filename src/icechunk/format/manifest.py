@@ -11,7 +11,7 @@ once. Icechunk spec, "Manifest files".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +50,17 @@ class Manifest:
     Use `decode`. Node ids are 8 bytes. An instance may be shared between threads.
     """
 
-    __slots__ = ("_arrays", "_buffer", "_dictionary", "_rows", "_searches", "_tables", "id")
+    __slots__ = (
+        "_arrays",
+        "_buffer",
+        "_dictionary",
+        "_num_refs",
+        "_rows",
+        "_searches",
+        "_tables",
+        "id",
+        "when_grown",
+    )
 
     def __init__(self, buffer: flatbuf.Buffer) -> None:
         root = buffer.root(schema.MANIFEST)
@@ -75,6 +85,9 @@ class Manifest:
         algorithm = int(root.scalar("compression_algorithm")[0])
         dictionary = root.byte_strings("location_dictionary")[0]
         self._dictionary = dictionary if algorithm == DICTIONARY_COMPRESSION else b""
+        self._num_refs = sum(row.refs for row in self._rows.values())
+        self.when_grown: Callable[[], object] | None = None
+        """Called after references were decoded and kept, for whoever keeps account of memory."""
         self._searches: dict[bytes, ChunkRefSearch] = {}
         self._tables: dict[bytes, ChunkTable] = {}
 
@@ -100,6 +113,12 @@ class Manifest:
         return len(self._buffer.data)
 
     @property
+    def nbytes(self) -> int:
+        """Memory it takes now: the payload, decoded references, and what finds rows in them."""
+        tables = list(self._tables.values())  # in one go: other threads decode
+        return self.payload_size + sum(table.nbytes + 8 * len(table) for table in tables)
+
+    @property
     def dictionary_size(self) -> int:
         """Bytes of the dictionary that opens compressed locations, 0 if there is none."""
         return len(self._dictionary)
@@ -117,7 +136,7 @@ class Manifest:
     def num_refs(self, node_id: bytes | None = None) -> int:
         """Count the references of one array, 0 if it is not here, or of all arrays."""
         if node_id is None:
-            return sum(row.refs for row in self._rows.values())
+            return self._num_refs
         return self._rows[node_id].refs if node_id in self._rows else 0
 
     def find(self, node_id: bytes, coords: tuple[int, ...]) -> ChunkRef | None:
@@ -163,6 +182,8 @@ class Manifest:
                 return ChunkTable.empty(rank or 0)
             refs, _ = self._arrays.take(np.array([row.number])).tables("refs")
             table = self._tables[node_id] = _decode_refs(refs, self._dictionary)
+            if self.when_grown is not None:
+                self.when_grown()
         return table
 
 
