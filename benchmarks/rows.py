@@ -12,6 +12,8 @@ from typing import Any
 OURS, REFERENCE, PLAIN = "ours", "reference", "plain zarr"
 OURS_INTERPRETER = "{ours}"
 """Stands for our interpreter in parameters."""
+S3_SERVER = "{s3}"
+"""Stands for the S3 server in parameters; without one the work is left out."""
 
 FUSED = "zarr.core.codec_pipeline.FusedCodecPipeline"
 
@@ -49,6 +51,8 @@ class Work:
     """Who takes part, each with parameters of its own."""
     pipeline: str | None = None
     """Zarr's codec pipeline, if not the one it uses by default."""
+    runs: int | None = None
+    """How often to measure, if not as often as time allows."""
 
 
 MILLION = {"count": 1_000_000}
@@ -87,7 +91,31 @@ def through_zarr(
     return tuple(works)
 
 
+def contention(name: str, where: str, storage: Mapping[str, Any]) -> Work:
+    """Make the work of processes that commit to one branch at the same time."""
+    return Work(
+        name,
+        "contention",
+        (
+            Row(f"{{processes}} processes commit {{commits}} times each, {where}", "total"),
+            Row("  commits lost", "lost", "commits", at_most=0),
+            Row("  attempts of a commit, 99th percentile", "attempts_p99", "tries", at_most=5),
+            Row("  attempts of a commit, most", "attempts_most", "tries"),
+            Row("  longest commit", "longest", at_most=60),
+            Row("  lost rounds", "lost_rounds", "rounds"),
+            Row("  uploads per lost round", "uploads_per_lost_round", "uploads", at_most=3),
+            Row("  same, most in one commit", "uploads_per_lost_round_most", "uploads"),
+        ),
+        {"processes": 20, "commits": 20, **storage},
+        {"processes": 8, "commits": 5, **storage},
+        runs=1,
+    )
+
+
 STORE_DASK = "store_dask, {tasks} tasks of 4 chunks of 4 kB, 2 processes"
+
+
+OVER = "over {commits} commits of {chunks} chunks"
 
 
 WORKS: tuple[Work, ...] = (
@@ -142,6 +170,45 @@ WORKS: tuple[Work, ...] = (
         )
         for kind in ("native", "virtual")
     ),
+    Work(
+        "rewrite",
+        "rewrite",
+        (
+            Row("rewrite_manifests, {count} native refs", "rewrite"),
+            Row("amend a commit of one chunk, {count} native refs", "amend_small"),
+            Row("amend the commit of {count} native refs", "amend_large"),
+        ),
+        {**MILLION, "kind": "native"},
+        {**TENTH, "kind": "native"},
+        sides={OURS: {"ours": OURS_INTERPRETER}, REFERENCE: {"ours": OURS_INTERPRETER}},
+    ),
+    Work(
+        "versions",
+        "versions",
+        (
+            Row(f"rebase {OVER}, none in conflict", "clean", at_least=3),
+            Row(f"rebase {OVER}, all in conflict, keep ours", "ours", at_least=3),
+            Row(f"rebase {OVER}, all in conflict, keep theirs", "theirs", at_least=3),
+            Row(f"diff {OVER}", "diff", at_least=3),
+            Row("  with the coordinates of all chunks", "diff_listed"),
+        ),
+        {"commits": 200, "chunks": 1000},
+        {"commits": 50, "chunks": 1000},
+        sides={OURS: {"ours": OURS_INTERPRETER}, REFERENCE: {"ours": OURS_INTERPRETER}},
+    ),
+    Work(
+        "history",
+        "history",
+        (
+            Row("ancestry of {snapshots} commits, opened cold", "ancestry", at_most=0.5),
+            Row("commit one chunk to {snapshots} snapshots, opened cold", "commit", at_least=2),
+        ),
+        {"snapshots": 10_000},
+        {"snapshots": 10_000},
+        sides={OURS: {"ours": OURS_INTERPRETER}, REFERENCE: {"ours": OURS_INTERPRETER}},
+    ),
+    contention("contention-local", "local disk", {}),
+    contention("contention-s3", "S3", {"storage": S3_SERVER}),
     *through_zarr("inline", "{count} inline chunks of 256 B", 10_000, 256, 2.5, 2),
     *through_zarr("native", "{count} chunks of 1 kB, local disk", 10_000, 1000, 1.5, 2),
     *through_zarr("medium", "{count} chunks of 128 kB, local disk", 2000, 128 * 1024, 2, 2.5),

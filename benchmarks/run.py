@@ -21,8 +21,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from rows import REFERENCE, WORKS, Work
-from sides import REFERENCE_VARIABLE, Side, WorkerError, find_ours, find_reference, with_interpreter
+from rows import OURS_INTERPRETER, REFERENCE, S3_SERVER, WORKS, Work
+from servers import Gateway, ServerError, missing, named_server
+from sides import REFERENCE_VARIABLE, Side, WorkerError, fill_in, find_ours, find_reference
 from table import Result, render, result_of
 
 MIN_RUNS, MAX_RUNS = 3, 7
@@ -46,7 +47,8 @@ def main() -> int:
         introduce(pythons, folder)
         for work in WORKS:
             if not options.only or work.name in options.only:
-                results += measure(work, pythons, folder, options)
+                with ExitStack() as stack:
+                    results += measure(work, pythons, folder, options, stack)
     except KeyboardInterrupt:
         log("interrupted")
     finally:
@@ -86,44 +88,37 @@ def introduce(pythons: dict[str, str | None], folder: Path) -> None:
 
 
 def measure(
-    work: Work, pythons: dict[str, str | None], folder: Path, options: argparse.Namespace
+    work: Work,
+    pythons: dict[str, str | None],
+    folder: Path,
+    options: argparse.Namespace,
+    stack: ExitStack,
 ) -> list[Result]:
-    """Measure one work on all its sides, in turns."""
+    """Measure one work on all its sides, in turns; what is to be undone goes onto the stack."""
     params: dict[str, Any] = dict(work.quick if options.quick else work.params)
     measured: dict[str, list[dict[str, float]]] = {}
-    notes: dict[str, str] = {}
     begun = time.monotonic()
-    with ExitStack() as stack:
-        sides: dict[str, Side] = {}
-        for name, own in work.sides.items():
-            python = pythons[REFERENCE if name == REFERENCE else "ours"]
-            if python is None:
-                continue
-            place = folder / work.name / name.replace(" ", "-")
-            stack.callback(shutil.rmtree, place, ignore_errors=True)
-            side = Side(name, python, work.pipeline)
-            stack.callback(side.close)
-            arguments = with_interpreter({**params, **own}, str(pythons["ours"]))
+    known: dict[str, Any] = {OURS_INTERPRETER: pythons["ours"]}
+    if S3_SERVER in params.values():
+        try:
+            known[S3_SERVER] = s3_server(folder / "server", stack)
+        except ServerError as error:
+            log(f"{work.name}: {error}")
+            return [result_of(work.name, row, params, {}, "no S3 server") for row in work.rows]
+    sides, notes = set_up(work, fill_in(params, known), pythons, folder, known, stack)
+    ready = time.monotonic()
+    for run in range(work.runs or options.runs or (MIN_RUNS if options.quick else MAX_RUNS)):
+        spent = time.monotonic() - ready
+        if not options.runs and run >= MIN_RUNS and spent > SECONDS_PER_WORK:
+            break
+        # Who comes first alternates too.
+        for name in list(sides) if run % 2 == 0 else list(reversed(sides)):
             try:
-                side.call("set_up", module=work.module, params=arguments, folder=str(place))
+                measured.setdefault(name, []).append(sides[name].call("measure"))
             except WorkerError as error:
-                notes[name] = f"{name} cannot"
+                notes[name] = f"{name} failed"
                 log(f"{work.name}: {error}")
-                continue
-            sides[name] = side
-        ready = time.monotonic()
-        for run in range(options.runs or (MIN_RUNS if options.quick else MAX_RUNS)):
-            spent = time.monotonic() - ready
-            if not options.runs and run >= MIN_RUNS and spent > SECONDS_PER_WORK:
-                break
-            # Who comes first alternates too.
-            for name in list(sides) if run % 2 == 0 else list(reversed(sides)):
-                try:
-                    measured.setdefault(name, []).append(sides[name].call("measure"))
-                except WorkerError as error:
-                    notes[name] = f"{name} failed"
-                    log(f"{work.name}: {error}")
-                    del sides[name]
+                del sides[name]
     log(
         f"{work.name}: set up in {ready - begun:.0f} s, "
         f"{max(map(len, measured.values()), default=0)} runs in {time.monotonic() - ready:.0f} s"
@@ -132,6 +127,47 @@ def measure(
     results = [result_of(work.name, row, params, measured, note) for row in work.rows]
     log(render(results))
     return results
+
+
+def set_up(
+    work: Work,
+    params: dict[str, Any],
+    pythons: dict[str, str | None],
+    folder: Path,
+    known: dict[str, Any],
+    stack: ExitStack,
+) -> tuple[dict[str, Side], dict[str, str]]:
+    """Start the sides of a work; return those that are ready, and notes on those that are not."""
+    sides: dict[str, Side] = {}
+    notes: dict[str, str] = {}
+    for name, own in work.sides.items():
+        python = pythons[REFERENCE if name == REFERENCE else "ours"]
+        if python is None:
+            continue
+        place = folder / work.name / name.replace(" ", "-")
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        side = Side(name, python, work.pipeline)
+        stack.callback(side.close)
+        arguments = {**params, **fill_in(dict(own), known)}
+        try:
+            side.call("set_up", module=work.module, params=arguments, folder=str(place))
+        except WorkerError as error:
+            notes[name] = f"{name} cannot"
+            log(f"{work.name}: {error}")
+            continue
+        sides[name] = side
+    return sides, notes
+
+
+def s3_server(folder: Path, stack: ExitStack) -> dict[str, str]:
+    """Return the S3 server that the environment names, or start one for as long as needed."""
+    if named := named_server():
+        return named
+    if lacking := missing():
+        raise ServerError(f"no S3 server: {', '.join(lacking)} not installed, see servers.py")
+    gateway = Gateway(folder)
+    stack.callback(gateway.stop)
+    return gateway.start()
 
 
 def log(message: str) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rows import OURS_INTERPRETER, REFERENCE
+from rows import REFERENCE
 
 BENCHMARKS = Path(__file__).resolve().parent
 CHECKOUT = BENCHMARKS.parent
@@ -91,6 +91,9 @@ class Side:
             self._process.wait()
 
 
-def with_interpreter(params: dict[str, Any], ours: str) -> dict[str, Any]:
-    """Fill our interpreter in where a work asks for it."""
-    return {name: ours if value == OURS_INTERPRETER else value for name, value in params.items()}
+def fill_in(params: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """Exchange what stands for something in parameters for what it stands for."""
+    return {
+        name: known.get(value, value) if isinstance(value, str) else value
+        for name, value in params.items()
+    }

@@ -9,7 +9,8 @@ from typing import Any
 
 from rows import OURS, Row
 
-SCALES = {"s": 1.0, "us": 1e6, "MB": 1e-6, "B": 1.0}
+SCALES = {"us": 1e6, "MB": 1e-6}
+"""From seconds, bytes and counts to the units that rows are shown in; all others stay."""
 HEADINGS = ("work", "ours", "other", "ratio", "demanded", "")
 
 
@@ -82,11 +83,11 @@ def result_of(
 ) -> Result:
     """Gather the measurements of one row from those of its work."""
     numbers = {name: f"{value:,}" for name, value in params.items() if isinstance(value, int)}
-    scale = SCALES[row.unit]
+    scale = SCALES.get(row.unit, 1.0)
     values = {
         side: tuple(run[row.measurement] * scale for run in runs)
         for side, runs in measured.items()
-        if runs
+        if runs and row.measurement in runs[0]
     }
     return Result(work, row, row.title.format(**numbers), values, note)
 
@@ -123,7 +124,8 @@ def _number(result: Result, side: str) -> str:
     if median is None:
         return ""
     values = result.values[side]
-    digits = 0 if median >= 100 else 1 if median >= 20 else 2 if median >= 1 else 3
+    whole = all(value == int(value) for value in values)
+    digits = 0 if median >= 100 or whole else 1 if median >= 20 else 2 if median >= 1 else 3
     shown = f"{median:.{digits}f} {result.row.unit}"
     if len(values) > 1 and max(values) != min(values):
         shown += f" ({min(values):.{digits}f}-{max(values):.{digits}f})"

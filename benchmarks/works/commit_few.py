@@ -6,13 +6,21 @@ million native references without writing a million chunks; the format is the sa
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import zarr
 
 import icechunk
-from works.common import all_native, count_refs, expect, on_disk, rewound_session, set_chunks, timed
+from works.common import (
+    all_native,
+    count_refs,
+    expect,
+    on_disk,
+    rewound_session,
+    run_ours,
+    set_chunks,
+    timed,
+)
 
 FEW = 10
 PAYLOAD = b"z"
@@ -22,8 +30,7 @@ class Work:
     def __init__(self, folder: Path, count: int, kind: str, ours: str) -> None:
         self.count = count
         self.folder = folder / "repo"
-        script = Path(__file__).with_name("make_large.py")
-        subprocess.run([ours, str(script), str(self.folder), kind, str(count)], check=True)
+        run_ours(ours, "make_large.py", self.folder, kind, count)
         repo = self._open()
         self.base = repo.lookup_branch("main")
         # The one chunk that is there to be read; it replaces a reference in the middle.

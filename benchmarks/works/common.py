@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -60,6 +61,13 @@ def create(storage: Any, config: Any = None) -> Any:
 def on_disk(folder: Path) -> Any:
     """Storage in a local directory."""
     return icechunk.local_filesystem_storage(str(folder))
+
+
+def storage_of(place: dict[str, Any]) -> Any:
+    """Storage in the folder, or in the bucket, that a work was told to use."""
+    if "folder" in place:
+        return icechunk.local_filesystem_storage(place["folder"])
+    return icechunk.s3_storage(**place, allow_http=True, force_path_style=True)
 
 
 def make_array(store: Any, grid: tuple[int, ...], chunk: tuple[int, ...], dtype: str = "u1") -> Any:
@@ -131,6 +139,17 @@ def virtual_table(grid: tuple[int, ...], columns: tuple[list[str], np.ndarray, n
     locations, offsets, lengths = columns
     encoded = RaggedBytes.from_list([text.encode() for text in locations])
     return ChunkTable.virtual(grid_coords(grid), encoded, offsets, lengths)
+
+
+def run_ours(python: str, script: str, *arguments: Any) -> None:
+    """Run a script beside this one with our interpreter."""
+    path = Path(__file__).with_name(script)
+    subprocess.run([python, str(path), *map(str, arguments)], check=True)
+
+
+def row_value(row: int) -> int:
+    """Say what the chunks of a row hold that some commit wrote as a whole; never 0 or 255."""
+    return row % 254 + 1
 
 
 def count_refs(repo: Any, snapshot_id: str) -> int:
