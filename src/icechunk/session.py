@@ -521,7 +521,8 @@ class Session(Shown):
         """
         if self._read_only:
             raise SessionStateError(
-                "cannot fork a read-only session: fork a writable one, before its commit",
+                f"cannot fork a read-only session, which this one at snapshot {self.snapshot_id} is: "
+                "fork a writable one, before its commit",
                 ErrorKind.CANNOT_FORK_READ_ONLY_SESSION,
             )
         workspace = self._workspace
