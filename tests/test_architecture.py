@@ -22,7 +22,7 @@ LAYERS = [
     {"assets"},
     {"repo"},
     {"changes"},
-    {"ops", "snapshots", "stats", "keys"},
+    {"ops", "snapshots", "stats", "keys", "conflicts"},
     {"session", "store", "repository"},
     {"", "testing"},
     {"distributed", "_dask_graph", "dask", "xarray"},

@@ -9,16 +9,20 @@ from __future__ import annotations
 import copy
 import operator
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from icechunk._display import Block, Folded, Shown
 from icechunk._iterators import AsyncCloseableIterator
 from icechunk._threads import in_thread
 from icechunk.assets.manager import AssetManager
+from icechunk.changes.commit import OURS
+from icechunk.changes.solvers import ConflictSolver
 from icechunk.config import RepositoryConfig, StorageSettings
 from icechunk.config.effective import effective
+from icechunk.config.serialize import splitting_to_dict
 from icechunk.errors import (
     ConflictError,
     ErrorKind,
@@ -68,6 +72,7 @@ from icechunk.session import Session
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
 from icechunk.stats import ChunkStorageStats
 from icechunk.storage.base import Storage
+from icechunk.store import IcechunkStore
 
 __all__ = ["ChunkStorageStats", "RepoAvailability", "RepoStatus", "Repository", "SpecVersion"]
 
@@ -708,6 +713,103 @@ class Repository(Shown):
         )
 
     rearrange_session_async = in_thread(rearrange_session)
+
+    @contextmanager
+    def transaction(
+        self,
+        branch: str,
+        *,
+        message: str,
+        metadata: dict[str, Any] | None = None,
+        rebase_with: ConflictSolver | None = None,
+        rebase_tries: int = 1000,
+    ) -> Iterator[IcechunkStore]:
+        """Write to a branch in a ``with`` block and commit at its end.
+
+        An error inside the block leaves it unchanged, and nothing is committed.
+
+        Parameters
+        ----------
+        branch
+            Branch to write to.
+        message, metadata, rebase_with, rebase_tries
+            See `Session.commit`.
+
+        Yields
+        ------
+        IcechunkStore
+            The store to write to.
+
+        Raises
+        ------
+        SessionStateError
+            Kind ``no-changes-to-commit``: the block wrote nothing. Else as `writable_session` and
+            `Session.commit`.
+        """
+        session = self.writable_session(branch)
+        yield session.store
+        session.commit(message, metadata, rebase_with=rebase_with, rebase_tries=rebase_tries)
+
+    # --- upkeep --------------------------------------------------------------------------------
+
+    def rewrite_manifests(
+        self,
+        message: str,
+        *,
+        branch: str,
+        metadata: dict[str, Any] | None = None,
+        commit_method: Literal["new_commit", "amend"] = "new_commit",
+    ) -> str:
+        """Write all manifests of a branch anew, as the splitting configuration now has them.
+
+        Data and nodes stay as they are. Worth it after the configuration has changed, or when many
+        small commits have cut the manifests up.
+
+        Parameters
+        ----------
+        message
+            Describes the commit.
+        branch
+            Branch to commit to.
+        metadata
+            Properties of the commit. The splitting configuration is added under ``__icechunk``.
+        commit_method
+            Whether the result follows the tip of the branch or takes its place.
+
+        Returns
+        -------
+        str
+            Id of the new snapshot.
+
+        Raises
+        ------
+        ValueError
+            `commit_method` is none of the two.
+        ConflictError
+            Somebody committed to the branch meanwhile.
+        SessionStateError
+            Kind ``no-amend-for-initial-commit``.
+
+        Notes
+        -----
+        Reads and writes every manifest of the branch; peak memory is that of the largest array's.
+        """
+        if commit_method not in ("new_commit", "amend"):
+            raise ValueError(
+                f"Invalid commit method: {commit_method!r}. Expected 'new_commit' or 'amend'."
+            )
+        properties = {} if metadata is None else to_plain(metadata)
+        mine = properties.get(OURS)
+        properties[OURS] = {
+            **(mine if isinstance(mine, dict) else {}),
+            "splitting_config": splitting_to_dict(self._context.settings.splitting),
+        }
+        session = self.writable_session(branch)
+        return session._commit(
+            message, properties, allow_empty=True, rewrite=True, amend=commit_method == "amend"
+        )
+
+    rewrite_manifests_async = in_thread(rewrite_manifests)
 
     # --- statistics ----------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from icechunk._display import Block, Shown
 from icechunk._iterators import AsyncCloseableIterator
 from icechunk._threads import in_thread
 from icechunk.changes.change_set import ChangeSet
-from icechunk.changes.commit import write_snapshot
+from icechunk.changes.commit import CommitOrder, commit, commit_detached
 from icechunk.changes.diff import Diff, diff_of
 from icechunk.changes.listing import (
     chunk_batches,
@@ -24,6 +24,7 @@ from icechunk.changes.listing import (
 )
 from icechunk.changes.log import transaction_log
 from icechunk.changes.merge import OverlapPolicy, merge
+from icechunk.changes.rebase import rebase
 from icechunk.changes.reindex import (
     ArrayFunction,
     ChunkFunction,
@@ -33,22 +34,23 @@ from icechunk.changes.reindex import (
     reindexed,
     shifted,
 )
+from icechunk.changes.snapshot_writer import write_snapshot
+from icechunk.changes.solvers import ConflictSolver
 from icechunk.changes.workspace import Workspace
 from icechunk.chunks import ChunkKind, ChunkTable
 from icechunk.config import RepositoryConfig
 from icechunk.errors import (
     ErrorKind,
+    IcechunkError,
     InvalidInputError,
     ReadOnlyError,
     SessionStateError,
 )
 from icechunk.format.ids import encode_id
 from icechunk.format.paths import ROOT, validate_path
-from icechunk.format.repo_info import SnapshotEntry
 from icechunk.format.snapshot import Snapshot
 from icechunk.format.values import to_plain
 from icechunk.repo.context import RepoContext
-from icechunk.repo.updates import COMMIT_MOVES
 
 if TYPE_CHECKING:
     from icechunk.store import IcechunkStore
@@ -433,12 +435,14 @@ class Session(Shown):
         message: str,
         metadata: dict[str, Any] | None = None,
         *,
+        rebase_with: ConflictSolver | None = None,
+        rebase_tries: int = 1000,
         allow_empty: bool = False,
     ) -> str:
         """Make the session's edits the new tip of its branch, atomically and durably.
 
-        Afterwards the session is read-only at the new snapshot. After an error it is unchanged and
-        the commit can be tried again.
+        Afterwards the session is read-only at the new snapshot. After an error it can be tried
+        again: nothing is lost, though with `rebase_with` the base may have moved on, see `rebase`.
 
         Parameters
         ----------
@@ -446,6 +450,11 @@ class Session(Shown):
             Describes the commit.
         metadata
             JSON-like properties of the commit, laid over the repository's defaults.
+        rebase_with
+            When somebody else was faster, rebase with this solver and try again. The metadata then
+            tell how often under ``__icechunk``, ``rebase_attempts``.
+        rebase_tries
+            How often to rebase before giving up.
         allow_empty
             Commit also when nothing was edited.
 
@@ -457,52 +466,180 @@ class Session(Shown):
         Raises
         ------
         ConflictError
-            Kind ``commit-conflict``: the branch has moved since the session was opened.
+            Kind ``commit-conflict``: the branch has moved since the session was opened, and may
+            not be rebased (any more).
+        RebaseFailedError
+            The solver could not solve the conflicts with another commit.
         SessionStateError
             Kind ``commit-not-allowed`` (no branch) or ``no-changes-to-commit``.
         RefNotFoundError
             Kind ``branch-not-found``: the branch was deleted.
+        NodeNotFoundError
+            The branch was reset to a history without the nodes that were edited.
         ReadOnlyError
             Kind ``read-only-repository``: the repository was closed for writing.
         TypeError
-            The message is no text, or the metadata are not JSON-like.
+            The message is no text, the metadata are not JSON-like, or the solver is none.
 
         Notes
         -----
         Costs one manifest per touched split of every touched array, whatever its size before; then
-        three small objects and the swap of the repository object.
+        three small objects and the swap of the repository object. A lost race costs at most the
+        new snapshot, its log, and the manifests that both touched.
         """
-        with self._workspace.changes.lock:  # no edit may arrive between the snapshot and the swap
-            return self._commit(message, metadata, allow_empty=allow_empty)
+        solver = None if rebase_with is None else _solver(rebase_with, "rebase_with")
+        if rebase_tries < 0:
+            raise OverflowError(f"rebase_tries must not be negative, got {rebase_tries}")
+        return self._commit(
+            message, metadata, allow_empty=allow_empty, solver=solver, tries=rebase_tries
+        )
 
     commit_async = in_thread(commit)
 
-    def _commit(self, message: str, metadata: dict[str, Any] | None, *, allow_empty: bool) -> str:
-        branch = self._branch
-        if branch is None:
+    def amend(
+        self, message: str, *, metadata: dict[str, Any] | None = None, allow_empty: bool = False
+    ) -> str:
+        """Put the tip of the branch with this session's edits in the place of the tip.
+
+        The new snapshot has the parent of the former tip, and its log says what both did. The
+        former tip stays readable by its id until garbage is collected.
+
+        Parameters
+        ----------
+        message, metadata
+            Describe the new snapshot; those of the former tip are not taken over.
+        allow_empty
+            Amend also when nothing was edited: only message and metadata change.
+
+        Returns
+        -------
+        str
+            Id of the new snapshot.
+
+        Raises
+        ------
+        SessionStateError
+            Kind ``no-amend-for-initial-commit``: the first snapshot of a repository stays. Kind
+            ``rearrange-session-only``: the tip moved nodes, which edits cannot be combined with.
+            Else as `commit`, without rebasing.
+        """
+        return self._commit(message, metadata, allow_empty=allow_empty, amend=True)
+
+    amend_async = in_thread(amend)
+
+    def flush(self, message: str, *, metadata: dict[str, Any] | None = None) -> str:
+        """Write the session's edits as a snapshot that no branch points to.
+
+        It can be read by its id, and a branch or tag may be pointed to it later
+        (`Repository.reset_branch`). Without edits, and in read-only sessions, it is a copy of the
+        base snapshot under a new id. Afterwards the session is read-only at the new snapshot.
+
+        Returns
+        -------
+        str
+            Id of the new snapshot.
+
+        Raises
+        ------
+        IcechunkError
+            Kind ``unknown``: the session is a fork.
+        ReadOnlyError
+            Kind ``read-only-repository`` or ``read-only-storage``.
+        TypeError
+            The message is no text, or the metadata are not JSON-like.
+        """
+        if self._is_fork:
+            raise IcechunkError(
+                "cannot flush a forked session: merge it into the session it came from, and flush "
+                "that",
+                ErrorKind.UNKNOWN,
+            )
+        properties = self._properties(message, metadata)
+        with self._workspace.changes.lock:
+            snapshot = commit_detached(self._workspace, message, properties)
+            return self._settle(snapshot)
+
+    flush_async = in_thread(flush)
+
+    def rebase(self, solver: ConflictSolver) -> None:
+        """Put the session's edits on top of what others have committed to its branch since.
+
+        Goes commit by commit, oldest first. Nothing is written; the session can be read and edited
+        further. Without new commits, or when the branch was deleted, nothing happens.
+
+        Parameters
+        ----------
+        solver
+            What to do about conflicts: `icechunk.ConflictDetector` or
+            `icechunk.BasicConflictSolver`.
+
+        Raises
+        ------
+        RebaseFailedError
+            The solver could not solve the conflicts with a commit, which it names and lists. The
+            session keeps its edits, on top of the last commit without trouble.
+        SessionStateError
+            Kind ``commit-not-allowed``: the session has no branch. Kind ``rebase-tx-log-pruned``:
+            what a commit changed is not known any more.
+        NodeNotFoundError
+            The branch was reset to a history without the nodes that were edited.
+
+        Notes
+        -----
+        Costs one small file per commit, fetched many at a time; a snapshot for each commit that
+        created or deleted nodes, if this session created some too.
+        """
+        chosen = _solver(solver, "solver")
+        branch = self._require_branch("rebase")
+        with self._workspace.changes.lock:
+            rebase(self._workspace, branch, chosen)
+
+    rebase_async = in_thread(rebase)
+
+    def _commit(
+        self,
+        message: str,
+        metadata: dict[str, Any] | None,
+        *,
+        allow_empty: bool,
+        amend: bool = False,
+        rewrite: bool = False,
+        solver: ConflictSolver | None = None,
+        tries: int = 0,
+    ) -> str:
+        workspace = self._workspace
+        with workspace.changes.lock:  # no edit may arrive between the snapshot and the swap
+            branch = self._require_branch("amend" if amend else "commit")
+            properties = self._properties(message, metadata)
+            if not (allow_empty or self.has_uncommitted_changes):
+                raise SessionStateError(
+                    f"cannot commit to `{branch}`: no changes made to the session "
+                    "(pass allow_empty=True to commit anyway)",
+                    ErrorKind.NO_CHANGES_TO_COMMIT,
+                )
+            order = CommitOrder(branch, message, properties, amend=amend, rewrite=rewrite)
+            return self._settle(commit(workspace, order, solver, tries))
+
+    def _require_branch(self, action: str) -> str:
+        if self._branch is None:
             raise SessionStateError(
-                "commits are not allowed: the session has no branch (it is read-only, a fork, or "
-                "was already committed); open one with Repository.writable_session",
+                f"cannot {action}, commits are not allowed: the session has no branch (it is "
+                "read-only, a fork, or was already committed); open one with "
+                "Repository.writable_session",
                 ErrorKind.COMMIT_NOT_ALLOWED,
             )
+        return self._branch
+
+    def _properties(self, message: str, metadata: dict[str, Any] | None) -> dict[str, Any]:
         if not isinstance(message, str):
             raise TypeError(f"the commit message must be str, not {type(message).__name__}")
-        properties = {**self._default_metadata, **to_plain({} if metadata is None else metadata)}
-        if not (allow_empty or self.has_uncommitted_changes):
-            raise SessionStateError(
-                f"cannot commit to `{branch}`: no changes made to the session "
-                "(pass allow_empty=True to commit anyway)",
-                ErrorKind.NO_CHANGES_TO_COMMIT,
-            )
-        workspace = self._workspace
-        rules = (COMMIT_MOVES,) if workspace.changes.is_rearranging else ()
-        workspace.context.check_tip(branch, workspace.snapshot_id, rules)
-        snapshot = write_snapshot(workspace, message, properties)
-        entry = _entry(snapshot, parent_id=workspace.snapshot_id)
-        workspace.context.commit_snapshot(branch, entry, workspace.snapshot_id, rules)
+        return {**self._default_metadata, **to_plain({} if metadata is None else metadata)}
+
+    def _settle(self, snapshot: Snapshot) -> str:
+        """Go on as a read-only session at the snapshot just written."""
         self._branch = None
         self._read_only = True
-        workspace.move_to(snapshot.id)
+        self._workspace.move_to(snapshot.id)
         return encode_id(snapshot.id)
 
     # --- distributed writes --------------------------------------------------------------------
@@ -533,6 +670,7 @@ class Session(Shown):
             lineage = changes.fork_point()
             if not changes.is_empty():
                 base_id = write_snapshot(workspace, FORK_MESSAGE, {}).id
+                workspace.written.share()
         forked = Workspace(workspace.context, base_id, ChangeSet(lineage=lineage))
         return ForkSession(forked)
 
@@ -648,14 +786,10 @@ class ForkSession(Session):
         return _unpickle_fork, (workspace.context, workspace.snapshot_id, workspace.changes)
 
 
-def _entry(snapshot: Snapshot, parent_id: bytes) -> SnapshotEntry:
-    return SnapshotEntry(
-        id=snapshot.id,
-        parent_id=parent_id,
-        flushed_at=snapshot.flushed_at,
-        message=snapshot.message,
-        metadata=snapshot.metadata,
-    )
+def _solver(value: object, name: str) -> ConflictSolver:
+    if not isinstance(value, ConflictSolver):
+        raise TypeError(f"{name} must be a ConflictSolver, not {type(value).__name__}")
+    return value
 
 
 def _refuse_pickle() -> NoReturn:

@@ -32,6 +32,7 @@ from icechunk.format.ids import encode_id
 from icechunk.format.snapshot import Snapshot
 from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.ops import Update, UpdateType
+from icechunk.repo.updates import AddSnapshot
 from icechunk.repository import Repository, SpecVersion
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
 from icechunk.storage.local import LocalStorage
@@ -69,7 +70,7 @@ def commit(repo, message="a commit", branch="main", **metadata):
     )
     context.assets.save_snapshot(snapshot)
     entry = SnapshotEntry(snapshot.id, tip, snapshot.flushed_at, message, metadata)
-    context.commit_snapshot(branch, entry, expected_parent=tip)
+    context.update(AddSnapshot(branch, entry, tip))
     return encode_id(snapshot.id)
 
 

@@ -12,15 +12,19 @@ which tells afterwards what a fork could have seen of its parent and what it cou
 from __future__ import annotations
 
 import threading
+from itertools import count
 from typing import Final, NamedTuple
 
-from icechunk.chunks import ChunkKind, ChunkRef, ChunkTable, concat_many
+from icechunk.chunks import ChunkKind, ChunkRef, ChunkTable, concat_many, difference
+from icechunk.chunks.arrays import Coords as CoordRows
 
 SEAL_ROWS: Final = 16_384
 
 Coords = tuple[int, ...]
 
 TOMBSTONE: Final = ChunkRef(ChunkKind.DELETED)
+
+_revisions = count(1)
 
 
 class Layer(NamedTuple):
@@ -36,11 +40,13 @@ class ChunkLog:
     Safe for concurrent use by threads. References of kind ``DELETED`` are tombstones.
     """
 
-    __slots__ = ("_layers", "_lock", "_pending", "epoch", "rank")
+    __slots__ = ("_layers", "_lock", "_pending", "epoch", "rank", "revision")
 
     def __init__(self, rank: int, epoch: int = 0) -> None:
         self.rank = rank
         self.epoch = epoch
+        self.revision = next(_revisions)
+        """Another number after every change: in this process, equal numbers mean equal content."""
         self._pending: dict[Coords, ChunkRef] = {}
         self._layers: list[Layer] = []
         self._lock = threading.Lock()
@@ -51,6 +57,7 @@ class ChunkLog:
     def put(self, coords: Coords, ref: ChunkRef) -> None:
         """Record one reference; a later one for the same coordinates replaces it."""
         with self._lock:
+            self.revision = next(_revisions)
             self._pending[coords] = ref
             if len(self._pending) >= SEAL_ROWS:
                 self._seal()
@@ -58,8 +65,17 @@ class ChunkLog:
     def put_table(self, table: ChunkTable) -> None:
         """Record many references at once, on top of what is there."""
         with self._lock:
+            self.revision = next(_revisions)
             self._seal()
             self._push(Layer(self.epoch, table))
+
+    def drop(self, coords: CoordRows) -> None:
+        """Forget what was written at the `(n, rank)` coordinates, as if it had never been."""
+        with self._lock:
+            self.revision = next(_revisions)
+            self._seal()
+            layers = [Layer(layer.epoch, difference(layer.table, coords)) for layer in self._layers]
+            self._layers = [layer for layer in layers if len(layer.table)]
 
     def get(self, coords: Coords) -> ChunkRef | None:
         """Return the newest reference, a tombstone included, or None when never written."""
@@ -98,6 +114,7 @@ class ChunkLog:
         with self._lock:
             copied._pending = dict(self._pending)
             copied._layers = list(self._layers)
+            copied.revision = self.revision
         return copied
 
     def begin_epoch(self, epoch: int) -> None:

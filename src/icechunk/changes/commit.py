@@ -1,168 +1,227 @@
-"""Writing what a session did as a new snapshot.
+"""The commit protocol: from edits to the new tip of a branch, as often as it takes.
 
-Manifests first, then transaction log and snapshot: nothing points to them until the repository
-object names the snapshot, so a failure at any point leaves garbage at worst, never damage.
+::
+
+    look at the tip -> write manifests, log, snapshot -> swap the repository object --> done
+          |                                                      |
+          +--- the branch has moved: the race is lost <----------+
+          |
+          +--> give up, or rebase, wait and try again
+
+Nothing of a lost attempt can be reached by anybody, so it is deleted, or used again by the next one
+where the winner did not touch it: see `icechunk.changes.written`. A swap without an answer is
+different: what it might have made reachable stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final
 
-from icechunk.changes.change_set import ChangeSet
-from icechunk.changes.log import transaction_log
-from icechunk.changes.plan import Edit, Extents, ManifestPlan, extents_of, plan_manifests
-from icechunk.changes.view import NodeState
+from icechunk.changes.rebase import rebase
+from icechunk.changes.snapshot_writer import write_snapshot
+from icechunk.changes.solvers import ConflictSolver
 from icechunk.changes.workspace import Workspace
-from icechunk.chunks import ChunkTable, overlay
-from icechunk.config.splitting_rules import split_sizes_for
-from icechunk.errors import ErrorKind, FormatError
-from icechunk.format.ids import encode_id
-from icechunk.format.snapshot import ArrayData, ManifestFile, ManifestRef, Node, Snapshot
+from icechunk.errors import (
+    ConflictError,
+    ErrorKind,
+    SessionStateError,
+    StorageError,
+)
+from icechunk.format.ids import encode_id, ids_of_column
+from icechunk.format.layout import manifest_key, snapshot_key, transaction_key
+from icechunk.format.snapshot import Snapshot
+from icechunk.format.snapshot_table import SnapshotEntry
+from icechunk.format.transaction_log import TransactionLog
+from icechunk.repo.preconditions import NotRoot, Precondition
+from icechunk.repo.updates import (
+    COMMIT_MOVES,
+    AddDetachedSnapshot,
+    AddSnapshot,
+    AmendSnapshot,
+    Change,
+)
 
-UPLOADS_AT_ONCE: Final = 16
+__all__ = ["CommitOrder", "commit", "commit_detached"]
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS: Final = 20.0
+"""How long to stand in line for a turn; then it is tried out of turn."""
+
+OURS: Final = "__icechunk"
+"""Key of commit metadata that belong to the library."""
 
 
-def write_snapshot(
+@dataclass(frozen=True, slots=True)
+class CommitOrder:
+    """What to commit, and where."""
+
+    branch: str
+    message: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    amend: bool = False
+    """Take the place of the tip instead of following it."""
+    rewrite: bool = False
+    """Write all manifests anew."""
+
+
+def commit(
     workspace: Workspace,
-    message: str,
-    metadata: Mapping[str, Any],
+    order: CommitOrder,
+    solver: ConflictSolver | None = None,
+    tries: int = 0,
 ) -> Snapshot:
-    """Write manifests, transaction log and snapshot of a workspace's edits.
+    """Commit the edits of a workspace; the lock of its change set is held.
 
-    The workspace itself does not change. Nothing refers to the snapshot yet.
-
-    Returns
-    -------
-    Snapshot
-        The new snapshot, with a random id.
+    Parameters
+    ----------
+    workspace
+        Base snapshot and edits. Its base moves when it has to be rebased, else it is unchanged.
+    order
+        What to commit.
+    solver
+        Rebase with this when the branch has moved, instead of giving up.
+    tries
+        How often to rebase at most.
 
     Raises
     ------
-    FormatError
-        Kind ``snapshot-timestamp``: the clock is behind the base snapshot.
-    StorageError
-        Writing failed; the repository is unchanged.
+    ConflictError
+        The branch has moved, and there is no solver or no try left.
+    RebaseFailedError
+        The solver could not solve the conflicts.
+    IcechunkError
+        What the update of the repository or the snapshot writer raise.
     """
-    changes = workspace.changes
-    world = workspace.context.world
-    base = workspace.base
-    upserts, new_files = _write_manifests(workspace)
-    removed = [node.path for node in changes.deleted.values()]
-    nodes = base.nodes.replace(removed, upserts)
-    files = base.manifest_files.replace(nodes.columns.ref_ids, new_files)
-    flushed_at = world.now_us()
-    if flushed_at <= base.flushed_at:
-        raise FormatError(
-            f"the clock of this machine ({flushed_at} us) is not after the base snapshot "
-            f"{encode_id(base.id)} ({base.flushed_at} us); set the clock and try again",
-            ErrorKind.SNAPSHOT_TIMESTAMP,
-        )
-    snapshot = Snapshot(
-        id=world.random_id(),
-        parent_id=None,
-        nodes=nodes,
-        flushed_at=flushed_at,
-        message=message,
-        metadata=dict(metadata),
-        manifest_files=files,
-    )
-    assets = workspace.context.assets
-    assets.save_transaction_log(transaction_log(changes, snapshot.id, workspace.net_moves()))
-    assets.save_snapshot(snapshot)
+    storage = workspace.context.storage
+    run = _Run(workspace, order)
+    # Where all writers meet on one machine they can queue: then nobody loses.
+    queue: AbstractContextManager[bool] = nullcontext(False)
+    if solver is not None:
+        queue = storage.turn(PATIENCE_SECONDS)
+    try:
+        with queue as in_turn:
+            is_racing = solver is not None and not in_turn
+            if is_racing:
+                run.pause()
+            for attempt in count():
+                try:
+                    return run.attempt(None if solver is None else attempt)
+                except ConflictError:
+                    if solver is None or attempt >= tries:
+                        raise
+                if is_racing and run.has_lost_work:
+                    run.pause()
+                rebase(workspace, order.branch, solver)  # right before the attempt, not sooner
+    finally:
+        run.drop_debris()
+    raise AssertionError("unreachable")
+
+
+def commit_detached(workspace: Workspace, message: str, metadata: Mapping[str, Any]) -> Snapshot:
+    """Write the edits of a workspace as a snapshot that no branch points to, but history knows."""
+    snapshot = write_snapshot(workspace, message, metadata)
+    workspace.written.share()  # before anything can go wrong: from here on it may be known
+    entry = _entry(snapshot, workspace.snapshot_id)
+    workspace.context.update(AddDetachedSnapshot(entry, _rules(workspace)))
     return snapshot
 
 
-def _write_manifests(workspace: Workspace) -> tuple[list[Node], list[ManifestFile]]:
-    """Write the manifests of every touched array; return all nodes to put, and the new files."""
-    upserts: list[Node] = []
-    files: list[ManifestFile] = []
-    with _uploader(workspace) as save:
-        for state in _touched(workspace):
-            if state.grid is None:
-                upserts.append(Node(state.id, state.path, state.user_data, None))
-                continue
-            plan = _plan_array(workspace, state)
-            refs = [*plan.kept]
-            for extents, file in save(state.id, (*plan.tables, *plan.edits)):
-                refs.append(ManifestRef(file.id, extents))
-                files.append(file)
-            array = ArrayData(
-                state.grid.shape, state.grid.num_chunks, state.grid.dimension_names, tuple(refs)
+class _Run:
+    """The attempts of one commit, and what those that were lost left behind."""
+
+    def __init__(self, workspace: Workspace, order: CommitOrder) -> None:
+        self._workspace = workspace
+        self._order = order
+        self._debris: list[str] = []
+        self.has_lost_work = False
+        """Whether the last attempt had written something before it found the race lost."""
+
+    def pause(self) -> None:
+        """Wait as long as the contention of the past asks for."""
+        context = self._workspace.context
+        delay = context.pace.delay(context.world.uniform())
+        if delay:
+            context.world.sleep(delay)
+
+    def attempt(self, number: int | None) -> Snapshot:
+        """Try once; raises ConflictError when others were faster."""
+        workspace, order = self._workspace, self._order
+        context = workspace.context
+        started = context.world.now_us()
+        metadata = order.metadata if number is None else with_attempts(order.metadata, number)
+        parent = workspace.snapshot_id
+        rules = _rules(workspace)
+        self.has_lost_work = False
+        context.check_tip(order.branch, parent, *rules, *([NotRoot(parent)] if order.amend else []))
+        amended = self._amended_log() if order.amend else None
+        snapshot = write_snapshot(
+            workspace, order.message, metadata, rewrite=order.rewrite, amended=amended
+        )
+        change: Change = AddSnapshot(order.branch, _entry(snapshot, parent), parent, rules)
+        if order.amend:
+            change = AmendSnapshot(order.branch, _entry(snapshot, None), parent, rules)
+        try:
+            context.update(change)
+        except ConflictError:
+            # What is about to be deleted must not be known to anybody, whatever the loop believes.
+            if snapshot.id not in context.info().snapshots:
+                self._debris += [snapshot_key(snapshot.id), transaction_key(snapshot.id)]
+                self.has_lost_work = True
+                context.pace.lost((context.world.now_us() - started) / 1e6)
+                raise
+        except BaseException:
+            workspace.written.share()  # it may have taken effect, or may yet
+            raise
+        context.pace.won((context.world.now_us() - started) / 1e6)
+        used = set(ids_of_column(snapshot.manifest_files.ids))
+        self._debris += map(manifest_key, workspace.written.take_unused(used))
+        return snapshot
+
+    def _amended_log(self) -> TransactionLog:
+        base = self._workspace.snapshot_id
+        amended = self._workspace.context.assets.transaction_log(base)
+        if amended.moves and not self._workspace.changes.is_rearranging:
+            raise SessionStateError(
+                f"cannot amend snapshot {encode_id(base)} with edits, it moved nodes: commit "
+                "instead, or amend it in a session of Repository.rearrange_session",
+                ErrorKind.REARRANGE_SESSION_ONLY,
             )
-            upserts.append(Node(state.id, state.path, state.user_data, array))
-    return upserts, files
+        return amended
+
+    def drop_debris(self) -> None:
+        """Delete what lost attempts wrote; garbage if that fails, never damage."""
+        debris, self._debris = self._debris, []
+        if not debris:
+            return
+        try:
+            self._workspace.context.storage.delete(debris)
+        except StorageError as error:
+            log.debug("left %d objects of lost commits behind: %s", len(debris), error.message)
 
 
-def _touched(workspace: Workspace) -> Iterator[NodeState]:
-    """Iterate over nodes that were created, updated, or had chunks written."""
-    changes: ChangeSet = workspace.changes
-    nodes = workspace.nodes
-    paths = set(changes.created)
-    paths.update(edit.path for edit in changes.updated.values())
-    written = {node_id for node_id, log in changes.chunks.items() if log}
-    written -= {edit.id for edit in changes.created.values()}
-    for node_id in written:
-        node = workspace.base.nodes.find_id(node_id)
-        if node is not None and node_id not in changes.deleted:
-            paths.add(node.path)
-    for path in sorted(paths):
-        state = nodes.find(path)
-        if state is not None:
-            yield state
+def _rules(workspace: Workspace) -> tuple[Precondition, ...]:
+    """Return what must hold for these edits besides what must for all."""
+    return (COMMIT_MOVES,) if workspace.changes.is_rearranging else ()
 
 
-def _plan_array(workspace: Workspace, state: NodeState) -> ManifestPlan:
-    grid = state.grid
-    assert grid is not None
-    rank = len(grid.shape)
-    log = workspace.changes.chunks.get(state.id)
-    return plan_manifests(
-        grid.num_chunks,
-        state.manifests,
-        log.table() if log else ChunkTable.empty(rank),
-        split_sizes_for(workspace.splitting, state.path, grid.dimension_names, rank),
-        load=lambda ref: workspace.manifest(ref).table(state.id, rank),
-        count=lambda ref: workspace.manifest_file(ref.id).num_chunk_refs,
+def with_attempts(metadata: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Note in the metadata of a commit how often it had been rebased."""
+    mine = metadata.get(OURS)
+    kept = mine if isinstance(mine, dict) else {}
+    return {**metadata, OURS: {**kept, "rebase_attempts": number}}
+
+
+def _entry(snapshot: Snapshot, parent_id: bytes | None) -> SnapshotEntry:
+    return SnapshotEntry(
+        id=snapshot.id,
+        parent_id=parent_id,
+        flushed_at=snapshot.flushed_at,
+        message=snapshot.message,
+        metadata=snapshot.metadata,
     )
-
-
-Content = ChunkTable | Edit
-Saved = tuple[Extents, ManifestFile]
-Saver = Callable[[bytes, tuple[Content, ...]], list[Saved]]
-
-
-@contextmanager
-def _uploader(workspace: Workspace) -> Iterator[Saver]:
-    """Save manifests: one after the other, or several at once where storage is far away."""
-    assets = workspace.context.assets
-    world = workspace.context.world
-
-    def save(node_id: bytes, content: Content) -> Saved:
-        manifest_id = world.random_id()
-        if isinstance(content, Edit):
-            old = workspace.manifest(content.old)
-            file = assets.save_patched_manifest(manifest_id, old, node_id, content.rows)
-            if file is not None:
-                return content.extents, file
-            content = overlay(old.table(node_id, content.rows.rank), content.rows)
-        size = assets.save_manifest(manifest_id, [(node_id, content)])
-        return extents_of(content), ManifestFile(manifest_id, size, len(content))
-
-    pool: ThreadPoolExecutor | None = None
-
-    def save_all(node_id: bytes, contents: tuple[Content, ...]) -> list[Saved]:
-        nonlocal pool
-        if len(contents) <= 1 or workspace.context.storage.is_local:
-            return [save(node_id, content) for content in contents]
-        if pool is None:
-            pool = ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="icechunk-commit")
-        return list(pool.map(lambda content: save(node_id, content), contents))
-
-    try:
-        yield save_all
-    finally:
-        if pool is not None:
-            pool.shutdown()

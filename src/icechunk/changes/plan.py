@@ -4,15 +4,18 @@ For every array that a session touched: which committed manifests stay as they a
 tables of references go into new ones (spec, 'Snapshot files': manifest references). The chunk grid
 is cut into *cells* by the splitting configuration; a cell gets a new manifest when the session
 wrote in it, or when an old manifest straddles its border. Pure but for ``load``, which fetches the
-references of an old manifest; a manifest that stays is never loaded.
+references of an old manifest; a manifest that stays is never loaded, and one whose references lie
+in one cell only when that cell's new manifest is really built. So an attempt that finds the
+manifest written by an earlier one costs nothing, see `icechunk.changes.written`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, NamedTuple
 
 from icechunk.chunks import ChunkKind, ChunkTable, cell_around, in_grid, overlay, partition
 from icechunk.format.snapshot import ManifestRef
@@ -39,6 +42,12 @@ class Edit:
 
     old: ManifestRef
     rows: ChunkTable
+    cell: Cell = ()
+
+    @property
+    def identity(self) -> Identity:
+        """Equal for equal content, see `Piece.identity`."""
+        return ("edit", self.cell, (self.old.id,))
 
     @property
     def extents(self) -> Extents:
@@ -49,14 +58,35 @@ class Edit:
         )
 
 
+Identity = tuple[str, Cell, tuple[bytes, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The references of one cell, for a new manifest; put together when asked for."""
+
+    cell: Cell
+    sources: tuple[bytes, ...]
+    """Ids of the old manifests whose rows in this cell are part of it, lowest layer first."""
+    is_written: bool
+    """Whether the session wrote in the cell; else old rows only change their manifest."""
+    build: Callable[[], ChunkTable] = field(repr=False)
+    """Returns the rows, without tombstones; none at all when everything was deleted."""
+
+    @property
+    def identity(self) -> Identity:
+        """Equal for equal content, as long as what the session wrote, grid and split stay."""
+        return ("piece" if self.is_written else "moved", self.cell, self.sources)
+
+
 @dataclass(frozen=True, slots=True)
 class ManifestPlan:
     """Manifests of one array after a commit."""
 
     kept: tuple[ManifestRef, ...]
     """Committed manifests that stay as they are."""
-    tables: tuple[ChunkTable, ...]
-    """References for new manifests, one each; never empty tables, never tombstones."""
+    pieces: tuple[Piece, ...]
+    """New manifests, one each unless they turn out empty."""
     edits: tuple[Edit, ...] = ()
     """New manifests that differ little from an old one."""
 
@@ -68,6 +98,8 @@ def plan_manifests(
     split: SplitSizes,
     load: Callable[[ManifestRef], ChunkTable],
     count: Callable[[ManifestRef], int] = lambda ref: 0,
+    *,
+    rewrite: bool = False,
 ) -> ManifestPlan:
     """Decide which manifests an array has after a commit.
 
@@ -85,29 +117,74 @@ def plan_manifests(
         Fetches the references that an old manifest holds for this array.
     count
         Tells how many references an old manifest holds, without fetching it.
+    rewrite
+        Write every manifest anew, so that there is one per cell.
     """
     fresh = dict(partition(_inside(written, num_chunks), split))  # cell -> rows just written
-    below: dict[Cell, list[ChunkTable]] = {}  # cell -> old rows under the fresh ones
+    below: dict[Cell, list[_Source]] = {cell: [] for cell in fresh}  # what lies under them
     kept: list[ManifestRef] = []
-    moved: list[ChunkTable] = []  # old rows of untouched cells whose manifest is cut up
-    homes = {ref: _home(ref, num_chunks, split) for ref in old}
-    edits = _edits(homes, fresh, count)
+    moved: list[Piece] = []  # old rows of untouched cells whose manifest is cut up
+    homes = {ref: None if rewrite else _home(ref, num_chunks, split) for ref in old}
+    edits = {} if rewrite else _edits(homes, fresh, count)
     for ref, cell in homes.items():
         if cell is not None and cell in edits:
-            del fresh[cell]
+            del fresh[cell], below[cell]
         elif cell is not None and cell not in fresh:
             kept.append(ref)
-        elif cell is not None or _meets_grid(ref, num_chunks):
+        elif cell is not None:
+            below[cell].append(_Source(ref.id, _rows_of(ref, cell, num_chunks, split, load)))
+        elif _meets_grid(ref, num_chunks):
             for home, rows in partition(_inside(load(ref), num_chunks), split):
-                if home in fresh:
-                    below.setdefault(home, []).append(rows)
+                source = _Source(ref.id, partial(_same, rows))
+                if rewrite or home in fresh:
+                    below.setdefault(home, []).append(source)
                 else:
-                    moved.append(rows)
+                    moved.append(Piece(home, (ref.id,), is_written=False, build=source.rows))
     merged = [
-        overlay(*below.get(cell, ()), rows, drop_deleted=True) for cell, rows in fresh.items()
+        Piece(
+            cell,
+            tuple(source.manifest for source in sources),
+            is_written=True,
+            build=partial(_merged, sources, fresh.get(cell)),
+        )
+        for cell, sources in below.items()
+        if cell in fresh or sources
     ]
-    tables = [table for table in (*moved, *merged) if len(table)]
-    return ManifestPlan(tuple(kept), tuple(tables), tuple(edits.values()))
+    return ManifestPlan(tuple(kept), (*moved, *merged), tuple(edits.values()))
+
+
+class _Source(NamedTuple):
+    """Rows of one cell that an old manifest holds."""
+
+    manifest: bytes
+    rows: Callable[[], ChunkTable]
+
+
+def _same(rows: ChunkTable) -> ChunkTable:
+    return rows
+
+
+def _rows_of(
+    ref: ManifestRef,
+    cell: Cell,
+    num_chunks: Sequence[int],
+    split: SplitSizes,
+    load: Callable[[ManifestRef], ChunkTable],
+) -> Callable[[], ChunkTable]:
+    """Return a function that loads the rows of a manifest that lie in its one cell."""
+
+    def rows() -> ChunkTable:
+        table = _inside(load(ref), num_chunks)
+        return dict(partition(table, split)).get(cell, ChunkTable.empty(len(num_chunks)))
+
+    return rows
+
+
+def _merged(sources: Sequence[_Source], written: ChunkTable | None) -> ChunkTable:
+    layers = [source.rows() for source in sources]
+    if written is not None:
+        layers.append(written)
+    return overlay(layers[0], *layers[1:], drop_deleted=True)
 
 
 def _edits(
@@ -129,7 +206,7 @@ def _edits(
         rows, size = fresh[cell], count(ref)
         is_deleting = bool((rows.kinds == ChunkKind.DELETED).any())
         if not is_deleting and size >= EDIT_MIN_REFS and len(rows) <= size * EDIT_MAX_SHARE:
-            edits[cell] = Edit(ref, rows)
+            edits[cell] = Edit(ref, rows, cell)
     return edits
 
 

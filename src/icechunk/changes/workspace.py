@@ -18,6 +18,7 @@ from icechunk.changes.chunk_log import TOMBSTONE
 from icechunk.changes.documents import chunk_grid_name
 from icechunk.changes.moves import Arrangement, arrange, check_move
 from icechunk.changes.view import NodeState, NodeView
+from icechunk.changes.written import WrittenManifests
 from icechunk.chunks import (
     ChunkKind,
     ChunkRef,
@@ -62,6 +63,8 @@ class Workspace:
         self.inline_threshold = settings.inline_chunk_threshold_bytes
         self.partial_values_at_once = settings.get_partial_values_concurrency
         self.splitting = settings.splitting
+        self.written = WrittenManifests()
+        """Manifests that a commit stored which did not succeed, for the next attempt."""
         self._nodes: NodeView | None = None
         self._arrangement: Arrangement | None = None
         self._lock = threading.Lock()
@@ -104,6 +107,12 @@ class Workspace:
             self.changes.closed = True
             self.snapshot_id = snapshot_id
             self.changes = ChangeSet()
+            self._nodes = None
+
+    def rebase_to(self, snapshot_id: bytes) -> None:
+        """Put the edits on another base snapshot; the lock of the change set is held."""
+        with self._lock:
+            self.snapshot_id = snapshot_id
             self._nodes = None
 
     def discard(self) -> None:

@@ -38,7 +38,7 @@ from icechunk.config.object_stores import ChecksumAlgorithm, ObjectStoreConfig, 
 from icechunk.config.preload import ManifestPreloadConfig
 from icechunk.config.repository import RepositoryConfig, RepoUpdateRetryConfig
 from icechunk.config.serialize_conditions import PRELOAD_CONDITION, SPLIT_SIZES
-from icechunk.config.splitting import ManifestSplittingConfig
+from icechunk.config.splitting import ManifestSplittingConfig, default_splitting
 from icechunk.config.storage_settings import (
     StorageConcurrencySettings,
     StorageRetriesSettings,
@@ -271,6 +271,12 @@ def to_dict(config: RepositoryConfig) -> dict[str, Any]:
             stored[_UNUSED] = None
         stored[key] = value
     return stored
+
+
+def splitting_to_dict(splitting: ManifestSplittingConfig | None) -> dict[str, Any]:
+    """Return the plain map that stands for splitting rules, those in effect when None are set."""
+    rules = splitting if splitting is not None and splitting.split_sizes else default_splitting()
+    return dict(MANIFEST.encode(ManifestConfig(splitting=rules))["splitting"])
 
 
 def from_dict(stored: object, *, source: str = "repository configuration") -> RepositoryConfig:

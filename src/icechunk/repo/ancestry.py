@@ -11,7 +11,15 @@ from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.repo.preconditions import BranchExists, SnapshotKnown, TagExists
 from icechunk.repo.times import time_text
 
-__all__ = ["LoggedSnapshot", "branch_tip", "history", "logs_between", "snapshot_at", "tag_target"]
+__all__ = [
+    "LoggedSnapshot",
+    "branch_tip",
+    "commits_since",
+    "history",
+    "logs_between",
+    "snapshot_at",
+    "tag_target",
+]
 
 
 class LoggedSnapshot(NamedTuple):
@@ -89,3 +97,44 @@ def logs_between(info: RepoInfo, base: bytes, tip: bytes) -> list[LoggedSnapshot
             return [LoggedSnapshot(table.id(row), table.pruned(row)) for row in reversed(rows)]
         rows.append(row)
     return None
+
+
+class Unseen(NamedTuple):
+    """What somebody at an older snapshot of a branch has not seen."""
+
+    commits: list[LoggedSnapshot]
+    """Oldest first."""
+    is_continuation: bool
+    """Whether they all come after that snapshot; else it is not part of the history any more."""
+
+
+def commits_since(info: RepoInfo, base: bytes, tip: bytes) -> Unseen:
+    """Say what was committed on the way to `tip` that somebody at `base` has not seen.
+
+    Normally that is what `logs_between` gives. When the branch was reset or its tip amended, the
+    two histories part somewhere: then it is what `tip` has since they parted, and nothing at all
+    when `tip` is an ancestor of `base`. When `base` has been expired, its log is found among the
+    pruned ones, and those after it count.
+
+    Raises
+    ------
+    SnapshotNotFoundError
+        When the repository does not know `tip`.
+    """
+    table = info.snapshots
+    base_row = table.find(base)
+    seen = set(table.ancestry(base)) if base_row >= 0 else set()
+    commits: list[LoggedSnapshot] = []
+    is_continuation = False
+    for row in table.ancestry(tip):
+        if row in seen:
+            is_continuation = row == base_row
+            break
+        pruned = table.pruned(row)
+        is_continuation = base in pruned
+        if is_continuation:
+            pruned = pruned[pruned.index(base) + 1 :]
+        commits.append(LoggedSnapshot(table.id(row), pruned))
+        if is_continuation:
+            break
+    return Unseen(commits[::-1], is_continuation)

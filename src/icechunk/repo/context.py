@@ -10,12 +10,12 @@ from icechunk.config import RepositoryConfig
 from icechunk.config.effective import EffectiveConfig, effective
 from icechunk.errors import ErrorKind
 from icechunk.format.repo_info import RepoInfo
-from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.repo.commit_loop import UpdatePolicy, run_update
 from icechunk.repo.entry_v2 import SPEC_VERSION, EntryPoint
+from icechunk.repo.pace import Pace
 from icechunk.repo.preconditions import BranchExists, IsOnline, Precondition, TipIs
 from icechunk.repo.surroundings import REAL, Surroundings
-from icechunk.repo.updates import AddDetachedSnapshot, AddSnapshot, Change
+from icechunk.repo.updates import Change
 from icechunk.storage.base import Storage
 
 __all__ = ["RepoContext"]
@@ -42,6 +42,7 @@ class RepoContext:
         "assets",
         "config",
         "entry",
+        "pace",
         "settings",
         "storage",
         "world",
@@ -65,6 +66,7 @@ class RepoContext:
         self.settings = effective(config)
         self._policy = update_policy(self.settings)
         self._pickled: bytes | None = None
+        self.pace = Pace()
         self.world = world
 
     def info(self) -> RepoInfo:
@@ -75,53 +77,20 @@ class RepoContext:
         """Carry a change into the stored state, see `icechunk.repo.commit_loop.run_update`."""
         return run_update(self.entry, change, self._policy, self.world)
 
-    def commit_snapshot(
-        self,
-        branch: str,
-        entry: SnapshotEntry,
-        expected_parent: bytes,
-        rules: tuple[Precondition, ...] = (),
-    ) -> RepoInfo:
-        """Add a written snapshot to the history and move a branch to it.
-
-        `rules` must hold besides those of every commit, and raise errors of their own.
-
-        Raises
-        ------
-        ConflictError
-            When the branch does not point to `expected_parent` any more.
-        RefNotFoundError
-            Of kind ``branch-not-found`` when the branch was deleted.
-        ReadOnlyError
-            Of kind ``read-only-repository`` when the repository takes no changes.
-        FormatError
-            Of kind ``snapshot-timestamp`` when clocks contradict, ``duplicate-snapshot-id`` when
-            the snapshot is part of the history already.
-        """
-        return self.update(AddSnapshot(branch, entry, expected_parent, rules))
-
-    def check_tip(
-        self, branch: str, expected_parent: bytes, rules: tuple[Precondition, ...] = ()
-    ) -> None:
-        """Raise at once what `commit_snapshot` would raise later, before anything is written.
+    def check_tip(self, branch: str, expected_parent: bytes, *more: Precondition) -> None:
+        """Raise at once what a commit would raise later, before anything is written.
 
         Costs a look at the stored state; a lost race then costs nothing else.
         """
         info = self.info()
-        preconditions: tuple[Precondition, ...] = (
+        rules: tuple[Precondition, ...] = (
             IsOnline(),
             BranchExists(branch, ErrorKind.BRANCH_NOT_FOUND),
             TipIs(branch, expected_parent),
-            *rules,
+            *more,
         )
-        for precondition in preconditions:
-            precondition.check(info)
-
-    def register_detached(
-        self, entry: SnapshotEntry, rules: tuple[Precondition, ...] = ()
-    ) -> RepoInfo:
-        """Add a written snapshot to the history without moving a branch, if `rules` hold."""
-        return self.update(AddDetachedSnapshot(entry, rules))
+        for rule in rules:
+            rule.check(info)
 
     def __reduce__(self) -> tuple[object, ...]:
         if self._pickled is None:

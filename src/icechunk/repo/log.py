@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Final
 
-from icechunk.errors import ErrorKind, FormatError
 from icechunk.format.ops_log import UpdateEntry, UpdateKind
 from icechunk.format.ops_table import OpsLog
 from icechunk.format.repo_info import RepoInfo
-from icechunk.repo.times import time_text
+from icechunk.repo.times import later_than
 
 __all__ = ["append_update", "read_log", "update_time"]
-
-#: Clocks this close count as equal: updates then follow each other by a microsecond.
-MAX_LAG_US: Final = 1_000_000
 
 
 def append_update(
@@ -53,24 +48,10 @@ def append_update(
 
 
 def update_time(previous_us: int | None, now_us: int) -> int:
-    """Time for an update after one at `previous_us`: later than that, whatever the clock says.
-
-    Raises
-    ------
-    FormatError
-        Of kind ``snapshot-timestamp`` when the clock is a second or more behind: then either this
-        clock or that of whoever made the last update is wrong.
-    """
-    if previous_us is None or now_us > previous_us:
+    """Time for an update after one at `previous_us`; raises as `later_than` does."""
+    if previous_us is None:
         return now_us
-    if previous_us - now_us >= MAX_LAG_US:
-        raise FormatError(
-            f"update timestamp is invalid, the clock has drifted: it is {time_text(now_us)} here,"
-            f" but the last update of the repository was at {time_text(previous_us)}; set the clock"
-            " of the machine that is wrong, or wait",
-            ErrorKind.SNAPSHOT_TIMESTAMP,
-        )
-    return previous_us + 1
+    return later_than(previous_us, now_us, "the last update of the repository")
 
 
 def read_log(

@@ -32,6 +32,7 @@ __all__ = [
     "IsOnline",
     "NameIsText",
     "NotMain",
+    "NotRoot",
     "Precondition",
     "SnapshotKnown",
     "SnapshotNew",
@@ -153,6 +154,23 @@ class NotMain:
         """Protect ``main``."""
         if self.name == MAIN:
             raise SessionStateError("main branch cannot be deleted", ErrorKind.CANNOT_DELETE_MAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class NotRoot:
+    """The snapshot is not the first one, which nothing can take the place of."""
+
+    snapshot: bytes
+
+    def check(self, info: RepoInfo) -> None:
+        """Ask for a commit instead."""
+        table = info.snapshots
+        if table.parent_id(table.row(self.snapshot)) is None:
+            raise SessionStateError(
+                f"cannot amend the first snapshot {encode_id(self.snapshot)} of the repository:"
+                " commit instead",
+                ErrorKind.NO_AMEND_FOR_INITIAL_COMMIT,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from icechunk.format.ops_log import (
     BranchCreated,
     BranchDeleted,
     BranchReset,
+    CommitAmended,
     ConfigChanged,
     MetadataChanged,
     NewCommit,
@@ -38,6 +39,7 @@ from icechunk.repo.preconditions import (
     IsOnline,
     NameIsText,
     NotMain,
+    NotRoot,
     Precondition,
     SnapshotKnown,
     SnapshotNew,
@@ -50,6 +52,7 @@ from icechunk.repo.preconditions import (
 __all__ = [
     "AddDetachedSnapshot",
     "AddSnapshot",
+    "AmendSnapshot",
     "Change",
     "CreateBranch",
     "CreateTag",
@@ -354,6 +357,47 @@ class AddSnapshot:
     def log_entry(self, info: RepoInfo) -> UpdateKind:
         """Record branch and snapshot."""
         return NewCommit(self.branch, self.entry.id)
+
+
+@dataclass(frozen=True, slots=True)
+class AmendSnapshot:
+    """Amend: put a snapshot in the place of the tip of a branch.
+
+    The former tip stays in the table of snapshots until it is collected.
+    """
+
+    branch: str
+    entry: SnapshotEntry
+    """Parent and pruned logs are those of the former tip, whatever stands here."""
+    expected_tip: bytes
+    rules: tuple[Precondition, ...] = ()
+    """What else must hold, depending on what the snapshot changes."""
+
+    @property
+    def preconditions(self) -> Sequence[Precondition]:
+        """The branch is still where the session found it, and time goes forward."""
+        return (
+            BranchExists(self.branch, ErrorKind.BRANCH_NOT_FOUND),
+            TipIs(self.branch, self.expected_tip),
+            NotRoot(self.expected_tip),
+            *self.rules,
+            SnapshotNew(self.entry.id),
+            WrittenAfterParent(self.entry.id, self.expected_tip, self.entry.flushed_at),
+        )
+
+    def edit(self, info: RepoInfo) -> RepoInfo:
+        """Add the snapshot beside the former tip, and move the branch."""
+        tip = info.snapshots.info(self.expected_tip)
+        entry = replace(self.entry, parent_id=tip.parent_id, pruned=tip.pruned)
+        return replace(
+            info,
+            snapshots=info.snapshots.insert(entry),
+            branches={**info.branches, self.branch: entry.id},
+        )
+
+    def log_entry(self, info: RepoInfo) -> UpdateKind:
+        """Record branch, former and new tip."""
+        return CommitAmended(self.branch, self.expected_tip, self.entry.id)
 
 
 @dataclass(frozen=True, slots=True)

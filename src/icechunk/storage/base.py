@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -229,6 +230,15 @@ class Storage(Shown, ABC):
 
     def prepare(self) -> None:
         """Make the place a new repository will live in, if it needs to exist first."""
+
+    def turn(self, patience: float) -> AbstractContextManager[bool]:
+        """Stand in line with others who are about to replace the same object.
+
+        A courtesy that spares lost races, never a guarantee: after `patience` seconds, and always
+        on storages whose users cannot see each other, one goes on out of turn. The value of the
+        context tells whether it is really our turn.
+        """
+        return nullcontext(False)
 
     # Description
 

@@ -18,7 +18,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ from icechunk.storage.base import (
 from icechunk.storage.defaults import local_settings
 from icechunk.storage.durability import sync_directory, sync_file_system
 from icechunk.storage.local_listing import walk
-from icechunk.storage.locks import exclusive
+from icechunk.storage.locks import exclusive, queue
 
 if TYPE_CHECKING:
     from icechunk.config import StorageSettings
@@ -48,6 +48,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
 
 # One lock for all conditional writes of a storage: they are short, and it leaves one file.
 _LOCK_NAME = "repo.lock#0"
+_QUEUE_NAME = "repo.queue#0"
 
 # Reads beyond this ask for the file's size first, so that a damaged length cannot make us
 # allocate memory the file does not fill; shorter ones save the call.
@@ -239,6 +240,10 @@ class LocalStorage(Storage):
             os.makedirs(self._root, exist_ok=True)
         except OSError as error:
             raise _failure(error, "create the directory of", "", self._root) from error
+
+    def turn(self, patience: float) -> AbstractContextManager[bool]:
+        """Stand in line with all threads and processes of this machine, by way of a lock file."""
+        return queue(self._base + _QUEUE_NAME, patience)
 
     # Description
 

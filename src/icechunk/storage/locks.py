@@ -1,17 +1,19 @@
 """Mutual exclusion among the threads of a process, and among the processes of a machine.
 
-Two kinds of lock, both safe to use around `os.fork`:
+Three kinds of lock, all safe to use around `os.fork`:
 
 - `thread_lock` answers one of a fixed set of locks, chosen by name. Holders must not nest them.
 - `exclusive` locks a file, for threads and processes alike. The operating system releases it
   when its holder dies, however it dies, so a lock is never left behind. The file itself stays:
   deleting it while somebody waits for it would give two processes a lock of the same name.
+- `queue` is a lock file that one may go on without: for those who would rather wait than race.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -82,6 +84,13 @@ if sys.platform == "win32":
                 if error.errno != 36:  # EDEADLOCK
                     raise
 
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
     def _unlock(descriptor: int) -> None:
         os.lseek(descriptor, 0, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
@@ -91,8 +100,55 @@ else:
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
     def _unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+@contextmanager
+def queue(path: str, patience: float) -> Iterator[bool]:
+    """Hold the lock file `path` if it can be had within `patience` seconds, else go on without.
+
+    For politeness, where `exclusive` is for safety: a holder may take its time, and one that hangs
+    must not stop everybody else. Yields whether the lock is held. Threads count as different
+    holders. Whatever is wrong with the file or its file system, it is not held then.
+    """
+    _survive_forks()
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    except OSError:
+        yield False
+        return
+    _open_locks.add(descriptor)
+    try:
+        held = _lock_within(descriptor, patience)
+        try:
+            yield held
+        finally:
+            if held:
+                _unlock(descriptor)
+    finally:
+        if descriptor in _open_locks:  # not in a child forked meanwhile, which has closed its copy
+            _open_locks.discard(descriptor)
+            os.close(descriptor)
+
+
+def _lock_within(descriptor: int, patience: float) -> bool:
+    """Ask again and again, a little less often each time; flock cannot wait for a limited time."""
+    deadline = time.monotonic() + patience
+    pause = 0.0005
+    while not _try_lock(descriptor):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.01)
+    return True
 
 
 @cache

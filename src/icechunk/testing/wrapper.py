@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 
 from icechunk.config import StorageSettings
 from icechunk.storage.base import BytesLike, ObjectInfo, Storage, Version
@@ -107,6 +108,9 @@ class StorageWrapper(Storage):
         self._before("prepare", "")
         self.inner.prepare()
         self._after("prepare", "")
+
+    def turn(self, patience: float) -> AbstractContextManager[bool]:  # noqa: D102
+        return self.inner.turn(patience)
 
     async def get_async(self, key: str) -> bytes:  # noqa: D102
         self._before("get", key)

@@ -1,0 +1,199 @@
+"""Putting the edits of a session on top of what others have committed since it began.
+
+Commit by commit, oldest first: conflicts are found from transaction logs, a solver decides, and the
+session's base becomes that commit. No chunk is read and nothing is written; a snapshot is fetched
+only where it matters which nodes there are. Icechunk spec, "Conflict resolution".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Final
+
+from icechunk.assets.manager import AssetManager
+from icechunk.changes.conflicts import (
+    Clash,
+    Comparison,
+    ConflictType,
+    OurEdits,
+    find_conflicts,
+)
+from icechunk.changes.moves import RequestedMove, arrange
+from icechunk.changes.solvers import ConflictSolver, Resolution
+from icechunk.changes.workspace import Workspace
+from icechunk.chunks import difference
+from icechunk.errors import (
+    AlreadyExistsError,
+    ErrorKind,
+    NodeNotFoundError,
+    RebaseFailedError,
+    SessionStateError,
+    StorageError,
+)
+from icechunk.format.ids import NODE_ID_SIZE, encode_id, id_column
+from icechunk.format.nodes import NodeTable
+from icechunk.format.transaction_log import TransactionLog
+from icechunk.repo.ancestry import LoggedSnapshot, commits_since
+
+__all__ = ["rebase"]
+
+log = logging.getLogger(__name__)
+
+LOGS_AT_ONCE: Final = 16
+LOGS_AHEAD: Final = 64
+
+
+def rebase(workspace: Workspace, branch: str, solver: ConflictSolver) -> None:
+    """Move the base of a workspace to the tip of a branch, solving conflicts on the way.
+
+    The lock of the change set is held. A branch that is gone is left for the commit to report.
+
+    Raises
+    ------
+    RebaseFailedError
+        The solver gave up at a commit. What came before is solved, and the commit before it is the
+        base now.
+    SessionStateError
+        Kind ``rebase-tx-log-pruned``: the transaction log of a commit is gone; the commits before
+        it are dealt with.
+    NodeNotFoundError, SessionStateError
+        A node that is to be moved is gone, or the group it is to be moved into. Or the branch was
+        reset to a history without the nodes that were edited; then nothing has changed.
+    """
+    info = workspace.context.info()
+    tip = info.branches.get(branch)
+    if tip is None:
+        log.warning("nothing to rebase on: the branch %r was deleted", branch)
+        return
+    if tip == workspace.snapshot_id:
+        return
+    unseen = commits_since(info, workspace.snapshot_id, tip)
+    solved = _solve(workspace, unseen.commits, solver)
+    if unseen.is_continuation:
+        for step in solved:
+            step.apply(workspace)
+        return
+    # The branch was reset, or its tip amended: our base is not part of its history, and neither
+    # is anything between. So it is all or nothing.
+    steps = list(solved)
+    _require_nodes(workspace, tip)
+    for step in steps:
+        step.apply(workspace)
+    workspace.rebase_to(tip)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One commit that our edits can follow."""
+
+    commit: bytes
+    resolutions: tuple[Resolution, ...]
+
+    def apply(self, workspace: Workspace) -> None:
+        """Take back the edits that the solver gave up, and go on from the commit."""
+        for resolution in self.resolutions:
+            for node_id, coords in resolution.dropped_chunks:
+                workspace.changes.chunks[node_id].drop(coords)
+        workspace.rebase_to(self.commit)
+
+
+def _solve(
+    workspace: Workspace, commits: Sequence[LoggedSnapshot], solver: ConflictSolver
+) -> Iterator[_Step]:
+    """Compare our edits with one commit after the other; changes nothing."""
+    assets = workspace.context.assets
+    nodes = workspace.base.nodes
+    ours = OurEdits.of(workspace.changes, nodes)
+    known: Callable[[], NodeTable] = lambda: nodes  # noqa: E731
+    logs = _fetch_logs(assets, [log_id for commit in commits for log_id in commit.logs])
+    for commit in commits:
+        resolutions = []
+        for _ in commit.logs:
+            theirs = next(logs)
+            is_another_tree = _changes_the_tree(theirs)
+            if is_another_tree:
+                known = _nodes_of(assets, commit.id)
+            conflicts = find_conflicts(Comparison(ours, theirs, known))
+            if ours.changes.moves and is_another_tree and not conflicts:
+                conflicts = _clashes_of_moves(ours.changes.moves, known())
+            resolution = solver.resolve(conflicts)
+            if resolution is None:
+                raise RebaseFailedError(encode_id(commit.id), [one.public() for one in conflicts])
+            ours = _without_dropped(ours, resolution)
+            resolutions.append(resolution)
+        yield _Step(commit.id, tuple(resolutions))
+
+
+def _clashes_of_moves(moves: Sequence[RequestedMove], nodes: NodeTable) -> list[Clash]:
+    """Make sure that our moves work on their nodes as well; a missing source raises."""
+    for count, move in enumerate(moves, 1):
+        try:
+            arrange(moves[:count], nodes)
+        except AlreadyExistsError:
+            return [Clash(ConflictType.NewNodeConflictsWithExistingNode, move.target)]
+    return []
+
+
+def _changes_the_tree(theirs: TransactionLog) -> bool:
+    lists = (theirs.new_groups, theirs.new_arrays, theirs.deleted_groups, theirs.deleted_arrays)
+    return bool(theirs.moves) or any(len(ids) for ids in lists)
+
+
+def _nodes_of(assets: AssetManager, snapshot_id: bytes) -> Callable[[], NodeTable]:
+    return lambda: assets.snapshot(snapshot_id).nodes
+
+
+def _without_dropped(ours: OurEdits, resolution: Resolution) -> OurEdits:
+    if not resolution.dropped_chunks:
+        return ours
+    chunks = dict(ours.chunks)
+    for node_id, coords in resolution.dropped_chunks:
+        chunks[node_id] = difference(chunks[node_id], coords)
+    return replace(ours, chunks=chunks)
+
+
+def _fetch_logs(assets: AssetManager, log_ids: Sequence[bytes]) -> Iterator[TransactionLog]:
+    """Yield logs in order; from far away many at once, ahead of the one that is looked at."""
+    if assets.storage.is_local or len(log_ids) == 1:
+        for log_id in log_ids:
+            yield _fetch_log(assets, log_id)
+        return
+    with ThreadPoolExecutor(LOGS_AT_ONCE, thread_name_prefix="icechunk-rebase") as pool:
+        for start in range(0, len(log_ids), LOGS_AHEAD):
+            batch = log_ids[start : start + LOGS_AHEAD]
+            yield from pool.map(lambda log_id: _fetch_log(assets, log_id), batch)
+
+
+def _fetch_log(assets: AssetManager, log_id: bytes) -> TransactionLog:
+    try:
+        return assets.transaction_log(log_id)
+    except StorageError as error:
+        if error.kind != ErrorKind.OBJECT_NOT_FOUND:
+            raise
+        raise SessionStateError(
+            f"cannot rebase: the transaction log {encode_id(log_id)} is gone, so nobody can tell "
+            "what that commit changed; open a new session and make the changes again",
+            ErrorKind.REBASE_TX_LOG_PRUNED,
+        ) from error
+
+
+def _require_nodes(workspace: Workspace, tip: bytes) -> None:
+    """Refuse to go where our edits would belong to nodes that do not exist."""
+    changes = workspace.changes
+    created = {edit.id for edit in changes.created.values()}
+    edited = {*changes.updated, *(node_id for node_id, log in changes.chunks.items() if log)}
+    wanted = sorted(edited - created)
+    rows = workspace.context.assets.snapshot(tip).nodes.locate_ids(id_column(wanted, NODE_ID_SIZE))
+    for node_id, row in zip(wanted, rows.tolist(), strict=True):
+        if row < 0:
+            node = workspace.base.nodes.find_id(node_id)
+            path = encode_id(node_id) if node is None else node.path
+            raise NodeNotFoundError(
+                f"cannot rebase: the branch was moved to snapshot {encode_id(tip)}, which does not "
+                f"have the node `{path}` that this session edited; open a new session and make "
+                "the changes again",
+                ErrorKind.NODE_NOT_FOUND,
+            )
