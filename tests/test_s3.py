@@ -236,3 +236,39 @@ def test_no_commit_of_many_processes_is_lost(repo, storage, array_document, proc
     for me in range(processes):
         for i in range(times):
             assert store.get_sync(f"a/c/{me * times + i}").to_bytes() == f"{me}.{i}".encode()
+
+
+ENDS_AT_ONCE = """
+import sys, icechunk
+from icechunk.storage import s3_storage
+options = eval(sys.argv[1])
+repo = icechunk.Repository.open(s3_storage(**options))
+repo.readonly_session("main")  # begins to fetch manifests, and the process ends
+"""
+
+
+def test_a_process_may_end_while_manifests_are_preloaded(s3_server):
+    storage = s3_server.storage(prefix="ends")
+    session = Repository.create(storage).writable_session("main")
+    for number in range(8):
+        zarr.create_array(session.store, name=f"lat{number}", data=np.ones(2, "u1"), chunks=(1,))
+    session.commit("coordinates")
+    options = {
+        "bucket": s3_server.bucket,
+        "prefix": "ends",
+        "region": "us-east-1",
+        "endpoint_url": s3_server.endpoint,
+        "allow_http": True,
+        "force_path_style": True,
+        "access_key_id": s3_server.key,
+        "secret_access_key": s3_server.secret,
+    }
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", ENDS_AT_ONCE, repr(options)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert (done.returncode, done.stderr) == (0, "")

@@ -117,6 +117,7 @@ class Session(Shown):
     @classmethod
     def readonly(cls, context: RepoContext, snapshot_id: bytes) -> Session:
         """Open a snapshot for reading."""
+        context.preload(snapshot_id)
         return cls(Workspace(context, snapshot_id), branch=None, read_only=True)
 
     @classmethod
@@ -130,6 +131,7 @@ class Session(Shown):
         rearrange: bool = False,
     ) -> Session:
         """Open the tip of a branch for writing, or for moving nodes."""
+        context.preload(snapshot_id)
         return cls(
             Workspace(context, snapshot_id, ChangeSet(moves=[] if rearrange else None)),
             branch=branch,

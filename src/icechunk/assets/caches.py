@@ -29,10 +29,20 @@ Key = tuple[tuple[str, ...], CacheSizes]
 class AssetCaches:
     """What one process remembers of one repository's immutable objects."""
 
-    __slots__ = ("__weakref__", "chunks", "manifests", "sizes", "snapshots", "transaction_logs")
+    __slots__ = (
+        "__weakref__",
+        "chunks",
+        "manifests",
+        "preloaded",
+        "sizes",
+        "snapshots",
+        "transaction_logs",
+    )
 
     def __init__(self, sizes: CacheSizes) -> None:
         self.sizes = sizes
+        self.preloaded: bytes | None = None
+        """The snapshot whose manifests were preloaded last."""
         self.snapshots: WeightedCache[bytes, Snapshot] = WeightedCache(
             "snapshot",
             sizes.snapshot_nodes,

@@ -6,6 +6,7 @@ import pickle
 from weakref import WeakValueDictionary
 
 from icechunk.assets.manager import AssetManager
+from icechunk.assets.preload import start_preload
 from icechunk.config import RepositoryConfig
 from icechunk.config.effective import EffectiveConfig, effective
 from icechunk.errors import ErrorKind
@@ -68,6 +69,10 @@ class RepoContext:
         self._pickled: bytes | None = None
         self.pace = Pace()
         self.world = world
+
+    def preload(self, snapshot_id: bytes) -> None:
+        """Begin to fetch what a session on a snapshot will probably read; returns at once."""
+        start_preload(self.assets, snapshot_id, self.settings.preload)
 
     def info(self) -> RepoInfo:
         """Return the state stored now; decoded once per version."""
