@@ -9,6 +9,9 @@ from icechunk.config.base import Field, Settings
 class CachingConfig(Settings):
     """Sizes of a repository's caches, so that repeated reads skip the object store.
 
+    What is counted also stands for memory: 4096 bytes per node, 128 per chunk reference, 64 per
+    change. Objects that need more than that for their number count for more.
+
     Parameters
     ----------
     num_snapshot_nodes
@@ -18,9 +21,9 @@ class CachingConfig(Settings):
     num_transaction_changes
         Changes of cached transaction logs. Default: 0.
     num_bytes_attributes
-        Bytes of cached attributes. Default: 0.
+        Bytes of cached attributes. Default: 0. Without effect here: attributes are part of nodes.
     num_bytes_chunks
-        Bytes of cached chunks. Default: 0.
+        Bytes of cached chunks, with 256 bytes more for each. Default: 0.
     """
 
     __slots__ = ()
