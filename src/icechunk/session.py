@@ -660,8 +660,8 @@ class Session(Shown):
         """
         if self._read_only:
             raise SessionStateError(
-                f"cannot fork a read-only session, which this one at snapshot {self.snapshot_id} is: "
-                "fork a writable one, before its commit",
+                "cannot fork a read-only session, which this one is at snapshot "
+                f"{self.snapshot_id}: fork a writable one, before its commit",
                 ErrorKind.CANNOT_FORK_READ_ONLY_SESSION,
             )
         workspace = self._workspace
