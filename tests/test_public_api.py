@@ -142,6 +142,9 @@ SIGNATURES = {
     "Repository.ancestry": f"self, {SELECTORS}",
     "Repository.ancestry_graph": f"self, {SELECTORS}, plain=False",
     "Repository.lookup_snapshot": "self, snapshot_id",
+    "Repository.diff": """
+        self, *, from_branch=None, from_tag=None, from_snapshot_id=None, to_branch=None,
+        to_tag=None, to_snapshot_id=None""",
     "Repository.list_manifest_files": "self, snapshot_id",
     "Repository.ops_log": "self",
     "Repository.chunk_storage_stats": STATS,

@@ -19,6 +19,8 @@ from icechunk._iterators import AsyncCloseableIterator
 from icechunk._threads import in_thread
 from icechunk.assets.manager import AssetManager
 from icechunk.changes.commit import OURS
+from icechunk.changes.compare import compare
+from icechunk.changes.diff import Diff
 from icechunk.changes.solvers import ConflictSolver
 from icechunk.config import RepositoryConfig, StorageSettings
 from icechunk.config.effective import effective
@@ -486,6 +488,50 @@ class Repository(Shown):
         return SnapshotInfo._of(info.snapshots.info(snapshot))
 
     lookup_snapshot_async = in_thread(lookup_snapshot)
+
+    def diff(
+        self,
+        *,
+        from_branch: str | None = None,
+        from_tag: str | None = None,
+        from_snapshot_id: str | None = None,
+        to_branch: str | None = None,
+        to_tag: str | None = None,
+        to_snapshot_id: str | None = None,
+    ) -> Diff:
+        """Say what was done between two points of a history: nodes, chunks and moves by path.
+
+        What was created and deleted again in between is left out. Where commits in between have
+        expired and their transaction logs are gone, what they did is missing, and a warning logged.
+
+        Parameters
+        ----------
+        from_branch, from_tag, from_snapshot_id
+            The earlier point: exactly one of them.
+        to_branch, to_tag, to_snapshot_id
+            The later point: exactly one of them.
+
+        Raises
+        ------
+        ValueError
+            A point is not given by exactly one argument.
+        RefNotFoundError
+            There is no such branch or tag.
+        SnapshotNotFoundError
+            There is no such snapshot.
+        InvalidInputError
+            Kind ``bad-snapshot-chain-for-diff``: the later point is not a descendant of the
+            earlier one.
+
+        Notes
+        -----
+        Costs the two snapshots, and one transaction log per commit in between.
+        """
+        info, base = self._resolve(from_branch, from_tag, from_snapshot_id)
+        _, tip = self._resolve(to_branch, to_tag, to_snapshot_id, info)
+        return compare(self._context.assets, info, base, tip)
+
+    diff_async = in_thread(diff)
 
     def list_manifest_files(self, snapshot_id: str) -> list[ManifestFileInfo]:
         """List the manifest files of a snapshot, sorted by id."""
@@ -1003,13 +1049,17 @@ class Repository(Shown):
         return branch_tip(info, branch)
 
     def _resolve(
-        self, branch: str | None, tag: str | None, snapshot_id: str | None
+        self,
+        branch: str | None,
+        tag: str | None,
+        snapshot_id: str | None,
+        info: RepoInfo | None = None,
     ) -> tuple[RepoInfo, bytes]:
-        """Return the state stored now, and the snapshot that exactly one selector names in it."""
+        """Return a state, the one stored now, and the snapshot that just one selector names."""
         if sum(given is not None for given in (branch, tag, snapshot_id)) != 1:
             raise ValueError("Must provide one of branch, tag, or snapshot_id")
         wanted = None if snapshot_id is None else _parse_id(snapshot_id)
-        info = self._context.info()
+        info = self._context.info() if info is None else info
         if branch is not None:
             return info, branch_tip(info, branch)
         if tag is not None:

@@ -18,6 +18,7 @@ from icechunk.chunks.arrays import MAX_RANK, Coords, frozen
 from icechunk.chunks.coords import sorted_unique
 from icechunk.format import flatbuf, schema
 from icechunk.format.envelope import FileKind, unwrap, wrap
+from icechunk.format.flatbuf_single import Single, equal_vectors
 from icechunk.format.paths import segment_order_key
 
 NodeIds = npt.NDArray[np.uint8]
@@ -94,30 +95,40 @@ def decode_transaction_log(data: bytes, key: str) -> TransactionLog:
         The file is not a transaction log, or damaged.
     """
     buffer = flatbuf.Buffer(unwrap(data, FileKind.TRANSACTION_LOG, key).payload, key)
-    root = buffer.root(schema.TRANSACTION_LOG)
-    lists = {name: node_ids(root.vectors(name).values) for name in ID_LISTS}
-    arrays, _ = root.tables("updated_chunks")
-    chunks, chunks_per_array = arrays.tables("chunks")
-    coords = chunks.vectors("coords")
+    root = Single.root(buffer, schema.TRANSACTION_LOG)
+    lists = {name: node_ids(root.vector(name)) for name in ID_LISTS}
     updated: dict[bytes, Coords] = {}
-    first = 0
-    for node, count in zip(arrays.struct("node_id"), chunks_per_array.tolist(), strict=True):
-        last = first + count
-        ends = coords.offsets[first : last + 1]
+    gathered = 0
+    for array in root.tables("updated_chunks"):
+        node_id = array.struct("node_id")
+        if node_id in updated:
+            buffer.fail("TransactionLog.updated_chunks", "an array is listed twice")
+        coords = _coords(buffer, *array.offsets("chunks"))
+        gathered += coords.nbytes
+        buffer.limited(gathered, "ArrayUpdatedChunks.chunks")
+        updated[node_id] = frozen(sorted_unique(coords))
+    moves = _moves(buffer.root(schema.TRANSACTION_LOG)) if root.offsets("moved_nodes")[1] else ()
+    return TransactionLog(root.struct("id"), **lists, updated_chunks=updated, moves=moves)
+
+
+def _coords(buffer: flatbuf.Buffer, start: int, count: int) -> Coords:
+    """Read the chunks of one array: a vector of tables that hold a vector of numbers each."""
+    table = schema.CHUNK_INDICES
+    rows = equal_vectors(buffer, table, table["coords"], start, count)
+    if rows is None:
+        places = start + 4 * np.arange(count, dtype=np.int64)
+        chunks = flatbuf.Rows(buffer, table, buffer.follow(places, "ArrayUpdatedChunks.chunks"))
+        coords = chunks.vectors("coords")
+        ends = coords.offsets
         rank = int(ends[1] - ends[0]) if count else 0
         if not bool((np.diff(ends) == rank).all()):
             buffer.fail("ChunkIndices.coords", "chunks of one array differ in rank")
-        if rank > MAX_RANK:
-            buffer.fail("ChunkIndices.coords", f"chunks have {rank} axes, more than {MAX_RANK}")
-        rows = coords.values[int(ends[0]) : int(ends[-1])].reshape(count, rank)
-        node_id = node.tobytes()
-        if node_id in updated:
-            buffer.fail("TransactionLog.updated_chunks", "an array is listed twice")
-        updated[node_id] = frozen(sorted_unique(rows))
-        first = last
-    return TransactionLog(
-        root.struct("id").tobytes(), **lists, updated_chunks=updated, moves=_moves(root)
-    )
+        rows = coords.values.reshape(count, rank)
+    if rows.shape[1] > MAX_RANK:
+        buffer.fail(
+            "ChunkIndices.coords", f"chunks have {rows.shape[1]} axes, more than {MAX_RANK}"
+        )
+    return rows
 
 
 def _moves(root: flatbuf.Rows) -> tuple[Move, ...]:
