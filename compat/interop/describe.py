@@ -331,3 +331,27 @@ def diff_fields(difference: icechunk.Diff) -> Json:
             for path, coords in sorted(difference.updated_chunks.items())
         },
     }
+
+
+def diff(path: str, from_id: str, to_id: str) -> Json:
+    """Describe what changed between two snapshots."""
+    difference = open_repository(path).diff(from_snapshot_id=from_id, to_snapshot_id=to_id)
+    return {**diff_fields(difference), "moved_nodes": sorted(map(list, difference.moved_nodes))}
+
+
+def administration(path: str) -> Json:
+    """Describe metadata, status and feature flags."""
+    repo = open_repository(path)
+    status = repo.status
+    return {
+        "metadata": repo.metadata,
+        "availability": repr(status.availability),
+        "set_at": status.set_at.isoformat(),
+        "reason": status.limited_availability_reason,
+        "flags": sorted(
+            [flag.id, flag.name, flag.default_enabled, flag.setting, flag.enabled]
+            for flag in repo.feature_flags()
+        ),
+        "enabled": sorted(flag.name for flag in repo.enabled_feature_flags()),
+        "disabled": sorted(flag.name for flag in repo.disabled_feature_flags()),
+    }

@@ -12,6 +12,7 @@ import contextlib
 import pickle
 import random
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
-from interop.describe import on_disk
+from interop.describe import on_disk, open_repository
 
 DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -513,3 +514,30 @@ def _run(awaitable: Any) -> Any:
         return await awaitable
 
     return asyncio.run(run())
+
+
+def administered(path: str) -> None:
+    """Metadata, status and feature flags, changed several times."""
+    repo = create(path)
+    repo.set_metadata({"title": "ünï", "gone": 1})
+    repo.set_metadata({"title": "ünï", "nested": {"list": [1, 2.5, None, True, -(2**63)]}})
+    repo.update_metadata({"more": 2**64 - 1, "title": "changed"})
+    repo.set_feature_flag("create_tag", True)
+    repo.set_feature_flag("delete_tag", False)
+    repo.set_feature_flag("move_node", False)
+    repo.set_feature_flag("move_node", None)
+    closed = icechunk.RepoAvailability.read_only
+    repo.set_status(icechunk.RepoStatus(closed, None, "maintenance ü"))
+    repo.set_status(icechunk.RepoStatus(icechunk.RepoAvailability.online))
+    when = datetime(2024, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
+    repo.set_status(icechunk.RepoStatus(closed, when, "for good"))
+
+
+def administered_further(path: str) -> None:
+    """Open what `administered` closed, and change it on."""
+    repo = open_repository(path)
+    repo.set_status(icechunk.RepoStatus(icechunk.RepoAvailability.online, None, "again"))
+    repo.update_metadata({"nested": {"other": "ä"}, "by": "another"})
+    repo.set_feature_flag("delete_tag", None)
+    repo.set_feature_flag("create_tag", False)
+    repo.writable_session("main").commit("after", allow_empty=True)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from icechunk.chunks.coords import (
     Box,
+    distinct_rows,
     insertion_points,
     is_sorted_unique,
     rows_before,
@@ -34,6 +35,17 @@ def test_sorting_keeps_the_last_of_equals(kit, data):
         last = {row: i for i, row in enumerate(rows)}
         assert order.tolist() == [last[row] for row in sorted(last)]
     assert [tuple(r) for r in sorted_unique(array(rank, rows)).tolist()] == sorted(set(rows))
+
+
+@quick
+@given(st.data())
+def test_distinct_rows_of_several_tables(kit, data):
+    rank = data.draw(kit.ranks)
+    places = data.draw(st.sampled_from([kit.places(rank), st.tuples(*[st.integers(7, 9)] * rank)]))
+    groups = data.draw(st.lists(st.lists(places, max_size=8), min_size=1, max_size=4))
+    found = distinct_rows([array(rank, rows) for rows in groups])
+    assert found.dtype == np.uint32
+    assert [tuple(row) for row in found.tolist()] == sorted({row for g in groups for row in g})
 
 
 @quick

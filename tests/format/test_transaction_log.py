@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icechunk.errors import FormatError
-from icechunk.format import schema
+from icechunk.format import flatbuf, schema
 from icechunk.format.envelope import FileKind, unwrap, wrap
+from icechunk.format.flatbuf_single import Single, equal_vectors
 from icechunk.format.ids import decode_id
 from icechunk.format.transaction_log import (
     ID_LISTS,
@@ -175,3 +176,94 @@ def test_damage_raises_format_errors_only(log, data):
     for candidate in (payload, whole[: data.draw(st.integers(0, len(whole) - 1))]):
         with contextlib.suppress(FormatError):
             decode_transaction_log(wrap(FileKind.TRANSACTION_LOG, bytes(candidate)), "t")
+
+
+class TestLayoutOfChunks:
+    """Chunks laid out alike are read as a block; any other layout gives the same."""
+
+    @pytest.fixture
+    def file_of(self, stock):
+        def make(*tables):
+            arrays = [
+                {
+                    "node_id": bytes([number]) * 8,
+                    "chunks": [{"coords": [np.uint32(c).tobytes() for c in row]} for row in table],
+                }
+                for number, table in enumerate(tables)
+            ]
+            row = {"id": bytes(12), **{key: [] for key in ID_LISTS}, "updated_chunks": arrays}
+            return wrap(FileKind.TRANSACTION_LOG, stock.build(schema.TRANSACTION_LOG, row))
+
+        return make
+
+    @pytest.mark.parametrize("count", [0, 1, 2, 3, 50])
+    @pytest.mark.parametrize("rank", [0, 1, 2, 5])
+    @pytest.mark.parametrize("ours", [False, True])
+    def test_any_rank_and_number(self, file_of, count, rank, ours):
+        count = min(count, 1) if rank == 0 else count
+        table = [[row * 3 + axis for axis in range(rank)] for row in range(count)]
+        data = file_of(table, [[1], [2]])
+        if ours:
+            data = self.rewritten(data)
+        chunks = decode_transaction_log(data, "t").updated_chunks
+        assert chunks[bytes(8)].tolist() == table
+        assert chunks[b"\x01" * 8].tolist() == [[1], [2]]
+
+    def test_large_numbers_and_any_order(self, file_of):
+        table = [[2**32 - 1, 0], [5, 7], [5, 7], [0, 2**31]]
+        chunks = decode_transaction_log(file_of(table), "t").updated_chunks
+        assert chunks[bytes(8)].tolist() == [[0, 2**31], [5, 7], [2**32 - 1, 0]]
+
+    def test_regular_files_are_read_as_a_block(self, file_of):
+        buffer, span = self.parts(self.rewritten(file_of([[n, n + 1] for n in range(9)])))
+        table = schema.CHUNK_INDICES
+        block = equal_vectors(buffer, table, table["coords"], *span)
+        assert block.tolist() == [[n, n + 1] for n in range(9)]
+
+    @pytest.mark.parametrize("damaged", ["table", "vtable", "slot", "vector", "length"])
+    def test_what_is_out_of_line_is_no_block(self, file_of, damaged):
+        buffer, (start, count) = self.parts(self.rewritten(file_of([[n, n + 1] for n in range(9)])))
+        table = schema.CHUNK_INDICES
+        data = bytearray(buffer.data)
+
+        def number(at, size=4, signed=False):
+            return int.from_bytes(data[at : at + size], "little", signed=signed)
+
+        offset = start + 4 * 5
+        position = offset + number(offset)
+        vtable = position - number(position, signed=True)
+        to_vector = position + number(vtable + 4, 2)
+        place = {
+            "table": offset,
+            "vtable": position,
+            "slot": vtable + 4,
+            "vector": to_vector,
+            "length": to_vector + number(to_vector),
+        }[damaged]
+        data[place] ^= 0x40
+        changed = flatbuf.Buffer(bytes(data), "t")
+        assert equal_vectors(changed, table, table["coords"], start, count) is None
+
+    def rewritten(self, data):
+        return encode_transaction_log(decode_transaction_log(data, "t"))
+
+    def parts(self, data):
+        buffer = flatbuf.Buffer(unwrap(data, FileKind.TRANSACTION_LOG, "t").payload, "t")
+        (array,) = Single.root(buffer, schema.TRANSACTION_LOG).tables("updated_chunks")
+        return buffer, array.offsets("chunks")
+
+    def test_vectors_that_share_their_bytes_are_limited(self, file_of):
+        """One long vector counted by every table may not make memory out of nothing."""
+        import struct
+
+        count, width = 20_000, 20_000
+        size = 12 + 4 * count + 6
+        tables_at = 4 * count
+        words = bytearray(tables_at + 8 * count + 16 + 4 * (width + count))
+        for n in range(count):
+            at = tables_at + 4 * n
+            struct.pack_into("<I", words, 4 * n, at - 4 * n)
+        buffer = flatbuf.Buffer(bytes(words) + bytes(size), "t")
+        table = schema.CHUNK_INDICES
+        found = equal_vectors(buffer, table, table["coords"], 0, count)
+        assert found is None or found.nbytes <= 8 * buffer.size

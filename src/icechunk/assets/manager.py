@@ -121,6 +121,8 @@ class AssetManager:
 
     def transaction_log(self, snapshot_id: bytes) -> TransactionLog:
         """Return the log of what the commit of a snapshot changed."""
+        if not self.settings.caches.transaction_changes:
+            return self._fetch_transaction_log(snapshot_id)
         return self.caches.transaction_logs.get(
             snapshot_id, lambda: self._fetch_transaction_log(snapshot_id)
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -67,8 +68,11 @@ def compare(assets: AssetManager, info: RepoInfo, base: bytes, tip: bytes) -> Di
     wanted = [log_id for item in between for log_id in item.logs]
     logs, (old, new) = _fetch_all(assets, fetch, wanted, (base, tip))
     log = united_log([log for log in logs if log is not None])
-    paths = {**_paths(log, old), **_paths(log, new)}
-    return diff_of(log, paths.get)
+    present = _paths(log, new)
+    paths = {**_paths(log, old), **present}
+    # An array that was deleted and made anew has two ids and one path: chunks of the new one last.
+    chunks = sorted(log.updated_chunks.items(), key=lambda item: item[0] in present)
+    return diff_of(replace(log, updated_chunks=dict(chunks)), paths.get)
 
 
 def _fetch_all(

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from icechunk.chunks.arrays import Coords, frozen
-from icechunk.chunks.coords import sorted_unique
+from icechunk.chunks.coords import distinct_rows
 from icechunk.format.paths import segment_order_key
 from icechunk.format.transaction_log import ID_LISTS, Move, TransactionLog, node_ids
 
@@ -47,7 +47,7 @@ def united_log(logs: Sequence[TransactionLog]) -> TransactionLog:
 def _united(parts: Sequence[Coords]) -> Coords:
     # An array changes its rank only while it has no chunks: those of another rank are gone.
     alike = [coords for coords in parts if coords.shape[1] == parts[-1].shape[1]]
-    return alike[0] if len(alike) == 1 else frozen(sorted_unique(np.concatenate(alike)))
+    return alike[0] if len(alike) == 1 else frozen(distinct_rows(alike))
 
 
 def _chained(logs: Sequence[TransactionLog]) -> tuple[Move, ...]:

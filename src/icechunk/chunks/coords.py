@@ -5,6 +5,7 @@ files"). Inside a box of fewer than 2**63 cells a row is one uint64, its row-maj
 beyond that it is its own big-endian bytes. Both order as the rows do, whatever the rank.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Self
@@ -16,6 +17,8 @@ from icechunk.chunks.arrays import Coords, Mask, Rows
 
 _MAX_VOLUME = 2**63
 _BLOCK_ROWS = 1 << 16
+_CELLS_PER_ROW = 16
+"""With at most this many cells per row, looking at all of them is quicker than sorting the rows."""
 _BISECT_RATIO = 32
 """Below one needle per this many rows, bisecting rows is cheaper than making keys of them all."""
 
@@ -141,6 +144,24 @@ def sorted_unique(coords: Coords) -> Coords:
     """Return the distinct rows in order; the same array when they are so already."""
     rows = sort_last_wins(coords)
     return coords if rows is None else coords[rows]
+
+
+def distinct_rows(parts: Sequence[Coords]) -> Coords:
+    """Return the distinct rows of several tables of one rank, in order.
+
+    Where the rows fill a good part of their box, they are ticked off in a map of the box instead
+    of being sorted.
+    """
+    box = Box.around(*parts)
+    total = sum(map(len, parts))
+    if not box.sizes or box.volume > _CELLS_PER_ROW * total:
+        return sorted_unique(np.concatenate(parts))
+    is_present = np.zeros(box.volume, np.bool_)
+    for rows in parts:
+        is_present[box.numbers(rows)] = True
+    cells = np.unravel_index(np.flatnonzero(is_present), box.sizes)
+    columns = [(cell + low).astype(np.uint32) for cell, low in zip(cells, box.lows, strict=True)]
+    return np.stack(columns, axis=1)
 
 
 def insertion_points(haystack: Coords, needles: Coords) -> tuple[Rows, Mask]:

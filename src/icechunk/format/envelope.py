@@ -16,6 +16,7 @@ memory of the process. Icechunk spec, "File header".
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -208,11 +209,22 @@ def _decompress(frame: bytes, key: str) -> bytes:
         if declared > limit:
             raise _too_large(key, limit)
         # The native one-shot path: allocates the declared size once and fails if it is a lie.
-        return zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+        return _decompressor().decompress(frame, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise FormatError(
             f"{key}: the zstd frame is damaged ({error})", ErrorKind.DESERIALIZATION
         ) from error
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """Return the decompressor of this thread: making one costs as much as a small frame."""
+    found: zstandard.ZstdDecompressor | None = getattr(_of_thread, "decompressor", None)
+    if found is None:
+        found = _of_thread.decompressor = zstandard.ZstdDecompressor()
+    return found
+
+
+_of_thread = threading.local()
 
 
 def _decompress_pieces(frame: bytes, limit: int, key: str) -> bytes:

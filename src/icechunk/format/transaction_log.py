@@ -54,6 +54,8 @@ def node_ids(ids: Any = ()) -> NodeIds:
     if not isinstance(ids, np.ndarray):
         ids = np.frombuffer(b"".join(ids), np.uint8)
     rows = np.ascontiguousarray(ids, np.uint8).reshape(-1, 8)
+    if len(rows) < 2:
+        return frozen(rows)
     # Big-endian numbers order as the bytes do.
     return frozen(np.unique(rows.view(">u8").reshape(-1)).view(np.uint8).reshape(-1, 8))
 
