@@ -122,7 +122,7 @@ NodeIds = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class OurEdits:
-    """The edits of a session, gathered once for a whole rebase."""
+    """The edits of a session by kind, in order of paths; gathered once for a whole rebase."""
 
     changes: ChangeSet
     updated_arrays: Mapping[bytes, NodeEdit]
@@ -143,19 +143,23 @@ class OurEdits:
             node = base.find_id(node_id)
             return None if node is None else node.path
 
-        updated, deleted = changes.updated.values(), changes.deleted.values()
+        # in order of paths, and so are conflicts of one kind
+        updated = sorted(changes.updated.values(), key=lambda edit: edit.path)
+        deleted = sorted(changes.deleted.values(), key=lambda node: node.path)
         created = {edit.id for edit in changes.created.values()}
+        written = [
+            (node_id, table)
+            for node_id, table in changes.tables()
+            if len(table) and node_id not in created
+        ]
+        written.sort(key=lambda item: path_of(item[0]) or "")
         return cls(
             changes=changes,
             updated_arrays={edit.id: edit for edit in updated if edit.grid is not None},
             updated_groups={edit.id: edit for edit in updated if edit.grid is None},
             deleted_arrays={node.id: node.path for node in deleted if node.is_array},
             deleted_groups={node.id: node.path for node in deleted if not node.is_array},
-            chunks={
-                node_id: table
-                for node_id, table in changes.tables()
-                if len(table) and node_id not in created
-            },
+            chunks=dict(written),
             paths=path_of,
         )
 

@@ -59,6 +59,7 @@ class ConflictSolver(ABC):
         """Solve the conflicts with one commit, None when that cannot be done."""
 
 
+@dataclass(frozen=True)
 class ConflictDetector(ConflictSolver):
     """Solve nothing: any conflict lets the rebase fail, and all of them are reported."""
 
