@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from icechunk._html import framed
 from icechunk.ops.graph_svg import render_svg
 from icechunk.ops.graph_text import render_text
 from icechunk.repo.graph import GraphLayout
@@ -31,4 +32,4 @@ class AncestryGraph:
 
     def _repr_html_(self) -> str:
         image = render_svg(self._layout, plain=self._plain, standalone=False)
-        return f'<div class="icechunk-repr" style="overflow-x:auto">{image}</div>'
+        return framed(f'<div style="overflow-x: auto">\n{image}\n</div>\n')

@@ -1,13 +1,14 @@
 """A drawn history as an SVG image, for notebooks and files.
 
-Text and plain lines have the colour of the text around the image, so they suit any background.
-The colours of branches are of medium brightness, legible on white and on black.
+Text and plain lines have the colour of the text around the image, so they suit any background; the
+colours of branches and tags stand out on white and on black.
 """
 
 from __future__ import annotations
 
 from html import escape
 
+from icechunk._html import LANES
 from icechunk._plain import one_line, width
 from icechunk.ops.graph_text import ID_LENGTH, note_of_omission, shown_message
 from icechunk.repo.graph import Commit, Edge, GraphLayout
@@ -16,8 +17,7 @@ __all__ = ["render_svg"]
 
 _ROW, _COLUMN, _MARGIN = 28, 20, 15
 _CHARACTER = 7.9  # of a monospaced font of 13 px, rounded up
-_BRANCHES = ("#3a9a52", "#b8559f", "#b87a1e", "#1b91ad", "#d05548")
-_TAG = "#4b83cf"
+_TAG, *_BRANCHES = LANES
 _FONT = "ui-monospace, 'SFMono-Regular', Menlo, Consolas, 'Liberation Mono', monospace"
 
 # Applies only where the image is a document of its own: inside a page, the page decides.
