@@ -32,6 +32,15 @@ DELIBERATE = {
     "range of a document: far": ITS_DEFECT + ": it panics",
     "range of a document: to the end": ITS_DEFECT + ": it panics",
     "range of a document: beyond all ends": ITS_DEFECT + ": it panics",
+    "rearranging move of a path that ends with a slash": "no path of a node ends with a slash",
+    "rearranging move to a path that ends with a slash": ITS_DEFECT
+    + ": it makes a node that no key can name",
+    "rearranging move to a path with an empty name": "no path of a node has an empty name",
+    "reindex before the grid": "the same error as beyond the grid",
+    "reindex to too few coordinates": ITS_DEFECT + ": it stores what it can never read",
+    "reindex to too many coordinates": ITS_DEFECT + ": it stores what it can never read",
+    "shift along too few axes": ITS_DEFECT + ": it panics",
+    "shift along too many axes": "which axes the surplus numbers are for is a guess",
     "lookup of an invalid snapshot": "an id with stray bits at its end is not an id",
     "manifests of no snapshot": "the snapshot is what was not found, not an object",
 }

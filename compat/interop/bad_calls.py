@@ -53,6 +53,7 @@ class Surroundings:
         self.first = first
         self.storage = on_disk(str(path))
         self.repo = icechunk.Repository.open(self.storage)
+        self.kept: Any = None
 
     def session(self) -> icechunk.Session:
         return self.repo.writable_session("main")
@@ -357,6 +358,217 @@ def _refs() -> dict[str, Call]:
     }
 
 
+def _moves() -> dict[str, Call]:
+    paths = {
+        "elsewhere": ("/array", "/new"),
+        "of nothing": ("/no", "/new"),
+        "onto itself": ("/array", "/array"),
+        "below itself": ("/group", "/group/x"),
+        "of the root": ("/", "/x"),
+        "onto a node": ("/array", "/group"),
+        "onto the root": ("/array", "/"),
+        "below nothing": ("/array", "/no/x"),
+        "below an array": ("/array", "/native/x"),
+        "of a relative path": ("array", "/x"),
+        "to a relative path": ("/array", "x"),
+        "of no path": ("", "/x"),
+        "to a path with dots": ("/array", "/a/../b"),
+    }
+    sessions: dict[str, Callable[[Surroundings], icechunk.Session]] = {
+        "rearranging": lambda s: s.repo.rearrange_session("main"),
+        "writable": lambda s: s.session(),
+        "read-only": lambda s: s.repo.readonly_session("main"),
+        "fork": lambda s: s.session().fork(),
+    }
+    table: dict[str, Call] = {
+        f"{kind} move {name}": lambda s, a=source, b=target, o=opened: o(s).move(a, b)
+        for kind, opened in sessions.items()
+        for name, (source, target) in paths.items()
+    }
+    unusual = {
+        "of a path that ends with a slash": ("/array/", "/x"),
+        "to a path that ends with a slash": ("/array", "/x/"),
+        "to a path with an empty name": ("/array", "/a//b"),
+    }
+    table |= {
+        f"rearranging move {name}": lambda s, a=source, b=target: s.repo.rearrange_session(
+            "main"
+        ).move(a, b)
+        for name, (source, target) in unusual.items()
+    }
+    value = PROTOTYPE.buffer.from_bytes(b"x" * 16)
+
+    def disabled(s: Surroundings) -> None:
+        session = s.repo.rearrange_session("main")
+        session.move("/array", "/new")
+        s.repo.set_feature_flag("move_node", False)
+        session.commit("moved")
+
+    def disabled_before(s: Surroundings) -> None:
+        s.repo.set_feature_flag("move_node", False)
+        s.repo.rearrange_session("main")
+
+    def moved(s: Surroundings) -> icechunk.Session:
+        session = s.repo.rearrange_session("main")
+        session.move("/array", "/new")
+        return session
+
+    def conflict(s: Surroundings) -> None:
+        session = moved(s)
+        s.other_commits()
+        session.commit("late")
+
+    def merge_fork(s: Surroundings) -> None:
+        session = moved(s)
+        session.merge(s.changed().fork())
+
+    return table | {
+        "rearranging chunk": lambda s: s.do("set", "array/c/0/0", value, session=moved(s)),
+        "rearranging document": lambda s: s.set("group/zarr.json", GROUP, moved(s)),
+        "rearranging new document": lambda s: s.set("more/zarr.json", GROUP, moved(s)),
+        "rearranging deletion": lambda s: s.do("delete", "native/zarr.json", session=moved(s)),
+        "rearranging deletion of a chunk": lambda s: s.do("delete", "native/c/0", session=moved(s)),
+        "rearranging deletion of nothing": lambda s: s.do("delete", "no/c/0", session=moved(s)),
+        "rearranging deletion of a directory": lambda s: s.do(
+            "delete_dir", "group", session=moved(s)
+        ),
+        "rearranging clear": lambda s: s.do("clear", session=moved(s)),
+        "rearranging shift": lambda s: moved(s).shift_array("/native", (1,)),
+        "rearranging reindex": lambda s: moved(s).reindex_array("/native", lambda place: place),
+        "rearranging commit of nothing": lambda s: s.repo.rearrange_session("main").commit("x"),
+        "rearranging no branch": lambda s: s.repo.rearrange_session("no") and None,
+        "rearranging conflict": conflict,
+        "rearranging merge": merge_fork,
+        "merge of moves": lambda s: s.session().merge(moved(s)),
+        "move in a fork of moves": lambda s: moved(s).fork().move("/new", "/newer"),
+        "move of what moved away": lambda s: moved(s).move("/array", "/newer"),
+        "moves disabled": disabled_before,
+        "moves disabled before the commit": disabled,
+    }
+
+
+def _renumberings() -> dict[str, Call]:
+    def failing(_: list[int]) -> list[int]:
+        raise RuntimeError("no place")
+
+    def uneven(s: Surroundings) -> icechunk.Session:
+        grid = {"kind": "inline", "chunk_shapes": [[1, 3]]}
+        session = s.session()
+        document = _array(chunk_grid={"name": "rectilinear", "configuration": grid})
+        s.set("uneven/zarr.json", document, session)
+        return session
+
+    def reindex(path: str, *functions: Any) -> Call:
+        return lambda s: s.session().reindex_array(path, *functions)
+
+    def same(place: list[int]) -> list[int]:
+        return place
+
+    def read_only(s: Surroundings) -> icechunk.Session:
+        return s.repo.readonly_session("main")
+
+    return {
+        "reindex of nothing": reindex("/no", same),
+        "reindex of a group": reindex("/group", same),
+        "reindex of a relative path": reindex("array", same),
+        "reindex without function": reindex("/array", 5),
+        "reindex beyond the grid": reindex("/array", lambda place: [99, 0]),
+        "reindex before the grid": reindex("/array", lambda place: [-1, 0]),
+        "reindex to too few coordinates": reindex("/array", lambda place: place[:1]),
+        "reindex to too many coordinates": reindex("/array", lambda place: [*place, 0]),
+        "reindex to text": reindex("/array", lambda place: "ab"),
+        "reindex fails": reindex("/array", failing),
+        "reindex fails backwards": reindex("/array", lambda place: [0, 0], failing),
+        "reindex of uneven chunks": lambda s: uneven(s).reindex_array("/uneven", same),
+        "read-only reindex": lambda s: read_only(s).reindex_array("/array", same),
+        "shift of nothing": lambda s: s.session().shift_array("/no", (1, 0)),
+        "shift of a group": lambda s: s.session().shift_array("/group", (1, 0)),
+        "shift of a relative path": lambda s: s.session().shift_array("array", (1, 0)),
+        "shift along too few axes": lambda s: s.session().shift_array("/array", (1,)),
+        "shift along too many axes": lambda s: s.session().shift_array("/array", (1, 0, 0)),
+        "shift of uneven chunks": lambda s: uneven(s).shift_array("/uneven", (1,)),
+        "read-only shift": lambda s: read_only(s).shift_array("/array", (1, 0)),
+        "chunk type of nothing": lambda s: s.session().chunk_type("/no", [0]) and None,
+        "chunk type in a group": lambda s: s.session().chunk_type("/group", [0]) and None,
+        "chunk type, relative": lambda s: s.session().chunk_type("array", [0, 0]) and None,
+        "chunk type, wrong rank": lambda s: int(s.session().chunk_type("/array", [0])),
+        "chunk type, outside": lambda s: int(s.session().chunk_type("/array", [99, 0])),
+        "chunk type, missing": lambda s: int(s.session().chunk_type("/array", [3, 0])),
+        "chunk coordinates of nothing": lambda s: _awaited(s.session().chunk_coordinates("/no")),
+        "chunk coordinates of a group": lambda s: _awaited(s.session().chunk_coordinates("/group")),
+        "node id of nothing": lambda s: s.session().get_node_id("/no"),
+        "node id, relative": lambda s: s.session().get_node_id("group"),
+    }
+
+
+def _awaited(iterator: Any) -> list[Any]:
+    async def run() -> list[Any]:
+        return [list(item) async for item in iterator]
+
+    return sorted(asyncio.run(run()))
+
+
+def _state() -> dict[str, Call]:
+    def closed(call: Call) -> Call:
+        def run(s: Surroundings) -> Any:
+            session = s.changed()
+            s.repo.set_status(icechunk.RepoStatus(icechunk.RepoAvailability.read_only))
+            s.kept = session
+            return call(s)
+
+        return run
+
+    def without_tags(call: Call) -> Call:
+        def run(s: Surroundings) -> Any:
+            s.repo.set_feature_flag("create_tag", False)
+            s.repo.set_feature_flag("delete_tag", False)
+            return call(s)
+
+        return run
+
+    return {
+        "unknown feature flag": lambda s: s.repo.set_feature_flag("no_such_flag", True),
+        "feature flag no truth value": lambda s: s.repo.set_feature_flag(
+            "move_node",
+            "yes",  # type: ignore[arg-type]
+        ),
+        "status no status": lambda s: s.repo.set_status("offline"),  # type: ignore[arg-type]
+        "metadata no dict": lambda s: s.repo.set_metadata("text"),  # type: ignore[arg-type]
+        "metadata of an object": lambda s: s.repo.set_metadata({"a": object()}),
+        "update no dict": lambda s: s.repo.update_metadata([1]),  # type: ignore[arg-type]
+        "update of a set": lambda s: s.repo.update_metadata({"a": {1}}),
+        "default metadata no dict": lambda s: s.repo.set_default_commit_metadata(
+            "text"  # type: ignore[arg-type]
+        ),
+        "tag forbidden": without_tags(lambda s: s.repo.create_tag("new", s.first)),
+        "tag deletion forbidden": without_tags(lambda s: s.repo.delete_tag("tag")),
+        "closed to new branches": closed(lambda s: s.repo.create_branch("new", s.first)),
+        "closed to resets": closed(lambda s: s.repo.reset_branch("main", s.first)),
+        "closed to deletions": closed(lambda s: s.repo.delete_branch("branch")),
+        "closed to tags": closed(lambda s: s.repo.create_tag("new", s.first)),
+        "closed to tag deletions": closed(lambda s: s.repo.delete_tag("tag")),
+        "closed to metadata": closed(lambda s: s.repo.set_metadata({"a": 1})),
+        "closed to updates": closed(lambda s: s.repo.update_metadata({"a": 1})),
+        "closed to feature flags": closed(lambda s: s.repo.set_feature_flag("move_node", False)),
+        "closed to configurations": closed(lambda s: s.repo.save_config()),
+        "closed to writers": closed(lambda s: s.repo.writable_session("main") and None),
+        "closed to moves": closed(lambda s: s.repo.rearrange_session("main") and None),
+        "closed to commits": closed(lambda s: s.kept.commit("x")),
+        "open to readers": closed(lambda s: s.repo.readonly_session("main").read_only),
+        "inspection of an invalid snapshot": lambda s: s.repo.inspect_snapshot("x"),
+        "inspection of no snapshot": lambda s: s.repo.inspect_snapshot(UNKNOWN_SNAPSHOT),
+        "inspection of no manifest": lambda s: s.repo.inspect_manifest(UNKNOWN_SNAPSHOT),
+        "inspection of no log": lambda s: s.repo.inspect_transaction_log(UNKNOWN_SNAPSHOT),
+        "drawing of no branch": lambda s: s.repo.ancestry_graph(branch="no") and None,
+        "drawing of no tag": lambda s: s.repo.ancestry_graph(tag="no") and None,
+        "drawing of no snapshot": lambda s: (
+            s.repo.ancestry_graph(snapshot_id=UNKNOWN_SNAPSHOT) and None
+        ),
+        "drawing of an invalid snapshot": lambda s: s.repo.ancestry_graph(snapshot_id="x") and None,
+        "drawing of two things": lambda s: s.repo.ancestry_graph(branch="main", tag="tag") and None,
+    }
+
+
 def _lifecycle() -> dict[str, Call]:
     repository, local = icechunk.Repository, on_disk
     return {
@@ -404,7 +616,8 @@ def _overwritten(s: Surroundings, key: str, data: bytes = b"nonsense" * 20) -> A
 
 def table() -> dict[str, Call]:
     """Return all calls by name."""
-    return _keys() | _values() | _sessions() | _refs() | _lifecycle()
+    parts = (_keys, _values, _sessions, _refs, _moves, _renumberings, _state, _lifecycle)
+    return {name: call for part in parts for name, call in part().items()}
 
 
 def outcomes() -> dict[str, Any]:

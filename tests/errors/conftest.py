@@ -7,6 +7,7 @@ and of the repository.
 """
 
 import asyncio
+import copy
 import json
 from datetime import UTC, datetime
 
@@ -15,6 +16,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
+from icechunk.storage.local import LocalStorage
 
 PROTOTYPE = default_buffer_prototype()
 
@@ -31,9 +33,9 @@ class World:
     """Id of a snapshot that does not exist."""
     long_ago = datetime(2000, 1, 1, tzinfo=UTC)
 
-    def __init__(self, storage):
-        self.storage = storage
-        self.repo = icechunk.Repository.create(storage)
+    def __init__(self):
+        self.storage = icechunk.in_memory_storage()
+        self.repo = icechunk.Repository.create(self.storage)
         session = self.repo.writable_session("main")
         root = zarr.create_group(session.store)
         root.create_array("array", shape=(8, 4), chunks=(2, 2), dtype="i4")[:4] = 1
@@ -48,6 +50,16 @@ class World:
         self.aside = session.commit("aside")
         self.repo.reset_branch("aside", self.first)
         self.session = self.repo.writable_session("main")
+
+    def copied_to(self, storage):
+        """The same repository in another storage, with a session of its own."""
+        for item in self.storage.list():
+            storage.put(item.key, self.storage.get(item.key))
+        other = copy.copy(self)
+        other.storage = storage
+        other.repo = icechunk.Repository.open(storage)
+        other.session = other.repo.writable_session("main")
+        return other
 
     @property
     def ids(self):
@@ -165,9 +177,16 @@ def objects_of(storage):
     return sorted(one for one in objects if not one[0].startswith("chunks/"))
 
 
-@pytest.fixture
-def world(storage):
-    return World(storage)
+@pytest.fixture(scope="session")
+def template():
+    return World()
+
+
+@pytest.fixture(params=["memory", "local"])
+def world(request, template, tmp_path):
+    if request.param == "memory":
+        return template.copied_to(icechunk.in_memory_storage())
+    return template.copied_to(LocalStorage(tmp_path / "repo", durable=False))
 
 
 @pytest.fixture
