@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icechunk.changes.plan import extents_of, plan_manifests
+from icechunk.changes.plan import extents_of, manifests_to_read, plan_manifests
 from icechunk.chunks import ChunkTable, overlay
 from icechunk.format.snapshot import ManifestRef
 
@@ -40,6 +40,7 @@ class Manifests:
     def commit(self, num_chunks, refs, written, split, count=lambda ref: 0):
         self.loaded = []
         plan = plan_manifests(num_chunks, refs, written, split, self.load, count)
+        assert self.loaded == manifests_to_read(num_chunks, refs, split)
         edited = [self.add(overlay(self.tables[edit.old.id], edit.rows)) for edit in plan.edits]
         assert [ref.extents for ref in edited] == [edit.extents for edit in plan.edits]
         tables = [table for piece in plan.pieces if len(table := piece.build())]
@@ -158,6 +159,16 @@ def test_any_history_reads_like_a_dictionary(history, count):
             np.full(len(edits), 7),
             ids=np.full((len(edits), 12), mark, np.uint8),
         )
+        loaded = []
+        plan_manifests(
+            num_chunks,
+            refs,
+            written,
+            split,
+            lambda ref, loaded=loaded: loaded.append(ref) or stored.tables[ref.id],
+            rewrite=True,
+        )
+        assert loaded == manifests_to_read(num_chunks, refs, split, rewrite=True)
         refs, _ = stored.commit(num_chunks, refs, written, split, lambda ref: count)
         model.update(dict.fromkeys(puts, mark))
         model = {

@@ -159,7 +159,7 @@ manifest:
         dictionary_max_training_samples: 100 (default)
         dictionary_max_size_bytes: 2048 (default)
         compression_level: 3 (default)
-    max_concurrent_manifest_fetches_during_commit: 1 (default)
+    max_concurrent_manifest_fetches_during_commit: 16 (default)
 repo_update_retries:
     <icechunk.config.RepoUpdateRetryConfig>
     default:

@@ -27,7 +27,7 @@ def test_nothing_set() -> None:
     assert config.max_concurrent_requests == 256
     assert config.max_concurrent_decodes >= 1
     assert config.num_updates_per_repo_info_file == 1000
-    assert config.max_concurrent_manifest_fetches_during_commit == 1
+    assert config.max_concurrent_manifest_fetches_during_commit == 16
     assert config.compression_level == 3
     assert config.caching == CacheSizes(500_000, 15_000_000, 0, 0, 0)
     assert config.location_compression == LocationCompression(1000, 100, 2048, 3)

@@ -153,6 +153,24 @@ def plan_manifests(
     return ManifestPlan(tuple(kept), (*moved, *merged), tuple(edits.values()))
 
 
+def manifests_to_read(
+    num_chunks: Sequence[int],
+    old: Sequence[ManifestRef],
+    split: SplitSizes,
+    *,
+    rewrite: bool = False,
+) -> list[ManifestRef]:
+    """List the old manifests that `plan_manifests` loads at once, for the same arguments.
+
+    Those that lie in one cell are loaded later, if at all.
+    """
+    return [
+        ref
+        for ref in dict.fromkeys(old)
+        if (rewrite or _home(ref, num_chunks, split) is None) and _meets_grid(ref, num_chunks)
+    ]
+
+
 class _Source(NamedTuple):
     """Rows of one cell that an old manifest holds."""
 

@@ -11,11 +11,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from threading import BoundedSemaphore
 from typing import Any, Final
 
+from icechunk.assets.workers import Workers
 from icechunk.changes.change_set import ChangeSet
 from icechunk.changes.log import merged_log, transaction_log
-from icechunk.changes.plan import Edit, ManifestPlan, Piece, SplitSizes, extents_of, plan_manifests
+from icechunk.changes.plan import (
+    Edit,
+    ManifestPlan,
+    Piece,
+    SplitSizes,
+    extents_of,
+    manifests_to_read,
+    plan_manifests,
+)
 from icechunk.changes.view import NodeState
 from icechunk.changes.workspace import Workspace
 from icechunk.changes.written import ManifestKey, WrittenManifest
@@ -23,6 +33,7 @@ from icechunk.chunks import ChunkTable, overlay
 from icechunk.config.splitting_rules import split_sizes_for
 from icechunk.errors import AlreadyExistsError, ErrorKind, NodeNotFoundError
 from icechunk.format.ids import NODE_ID_SIZE, encode_id, id_column
+from icechunk.format.manifest import Manifest
 from icechunk.format.snapshot import ArrayData, ManifestFile, ManifestRef, Node, Snapshot
 from icechunk.format.transaction_log import TransactionLog
 from icechunk.repo.times import later_than
@@ -77,11 +88,12 @@ def write_snapshot(
     assets = workspace.context.assets
     snapshot_id = world.random_id()
     _check_fits(workspace)
-    arrays, upserts = _plan(workspace, rewrite=rewrite)
+    old = _OldManifests(workspace)
+    arrays, upserts = _plan(workspace, old, rewrite=rewrite)
     log = transaction_log(changes, snapshot_id, workspace.net_moves())
     if amended is not None:
         log = merged_log(amended, log)
-    _store(workspace, arrays, log)
+    _store(workspace, old, arrays, log)
     new_files: list[ManifestFile] = []
     for planned in arrays:
         node, files = planned.result(workspace)
@@ -99,6 +111,31 @@ def write_snapshot(
     )
     assets.save_snapshot(snapshot)
     return snapshot
+
+
+class _OldManifests:
+    """The manifests of the base snapshot: fetched a few at once where storage is far away."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        settings = workspace.context.settings
+        self._workspace = workspace
+        self._at_once = max(1, settings.max_concurrent_manifest_fetches_during_commit)
+        self._gate = BoundedSemaphore(self._at_once)
+
+    def manifest(self, ref: ManifestRef) -> Manifest:
+        with self._gate:
+            return self._workspace.manifest(ref)
+
+    def tables(
+        self, refs: Sequence[ManifestRef], node_id: bytes, rank: int
+    ) -> dict[ManifestRef, ChunkTable]:
+        """Read the references that some manifests hold for an array."""
+        with Workers(self._workspace.context.storage.is_local, "icechunk-commit") as workers:
+            manifests = workers.map(self.manifest, refs, self._at_once)
+            return {
+                ref: manifest.table(node_id, rank)
+                for ref, manifest in zip(refs, manifests, strict=True)
+            }
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,31 +168,38 @@ class _PlannedArray:
         return node, [one.file for one in new]
 
 
-def _plan(workspace: Workspace, *, rewrite: bool) -> tuple[list[_PlannedArray], list[Node]]:
+def _plan(
+    workspace: Workspace, old: _OldManifests, *, rewrite: bool
+) -> tuple[list[_PlannedArray], list[Node]]:
     """Plan the manifests of every touched array; return them, and the touched groups."""
     arrays: list[_PlannedArray] = []
     groups: list[Node] = []
     states = workspace.nodes.subtree("/") if rewrite else _touched(workspace)
     for state in states:
         if state.grid is not None:
-            arrays.append(_plan_array(workspace, state, rewrite=rewrite))
+            arrays.append(_plan_array(workspace, old, state, rewrite=rewrite))
         elif not rewrite or _is_edited(workspace.changes, state):
             groups.append(Node(state.id, state.path, state.user_data, None))
     return arrays, groups
 
 
-def _plan_array(workspace: Workspace, state: NodeState, *, rewrite: bool) -> _PlannedArray:
+def _plan_array(
+    workspace: Workspace, old: _OldManifests, state: NodeState, *, rewrite: bool
+) -> _PlannedArray:
     grid = state.grid
     assert grid is not None
     rank = len(grid.shape)
     log = workspace.changes.chunks.get(state.id)
     split = split_sizes_for(workspace.splitting, state.path, grid.dimension_names, rank)
+
+    early = manifests_to_read(grid.num_chunks, state.manifests, split, rewrite=rewrite)
+    read = old.tables(early, state.id, rank)
     plan = plan_manifests(
         grid.num_chunks,
         state.manifests,
         log.table() if log else ChunkTable.empty(rank),
         split,
-        load=lambda ref: workspace.manifest(ref).table(state.id, rank),
+        load=lambda ref: read[ref] if ref in read else old.manifest(ref).table(state.id, rank),
         count=lambda ref: workspace.manifest_file(ref.id).num_chunk_refs,
         rewrite=rewrite,
     )
@@ -220,11 +264,16 @@ def _check_fits(workspace: Workspace) -> None:
             )
 
 
-def _store(workspace: Workspace, arrays: Sequence[_PlannedArray], log: TransactionLog) -> None:
+def _store(
+    workspace: Workspace,
+    old: _OldManifests,
+    arrays: Sequence[_PlannedArray],
+    log: TransactionLog,
+) -> None:
     """Store the log, and every planned manifest that no earlier attempt has stored."""
     written = workspace.written
     missing = {
-        planned.key(part): partial(_store_manifest, workspace, planned.state.id, part)
+        planned.key(part): partial(_store_manifest, workspace, old, planned.state.id, part)
         for planned in arrays
         for part in planned.parts()
         if planned.key(part) not in written
@@ -249,16 +298,16 @@ def _store(workspace: Workspace, arrays: Sequence[_PlannedArray], log: Transacti
 
 
 def _store_manifest(
-    workspace: Workspace, node_id: bytes, part: Piece | Edit
+    workspace: Workspace, old: _OldManifests, node_id: bytes, part: Piece | Edit
 ) -> WrittenManifest | None:
     assets = workspace.context.assets
     manifest_id = workspace.context.world.random_id()
     if isinstance(part, Edit):
-        old = workspace.manifest(part.old)
-        file = assets.save_patched_manifest(manifest_id, old, node_id, part.rows)
+        manifest = old.manifest(part.old)
+        file = assets.save_patched_manifest(manifest_id, manifest, node_id, part.rows)
         if file is not None:
             return WrittenManifest(file, part.extents)
-        table = overlay(old.table(node_id, part.rows.rank), part.rows)
+        table = overlay(manifest.table(node_id, part.rows.rank), part.rows)
     else:
         table = part.build()
         if not len(table):

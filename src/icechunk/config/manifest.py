@@ -57,7 +57,8 @@ class ManifestConfig(Settings):
     virtual_chunk_location_compression
         Compression of virtual chunk locations.
     max_concurrent_manifest_fetches_during_commit
-        Manifests fetched and updated at once by a commit. Default: 1.
+        Manifests fetched at once by a commit to an object store. Default: 16, as many as are
+        written at once; fewer bound the memory of commits that touch many large manifests.
     """
 
     __slots__ = ()
@@ -76,7 +77,7 @@ class ManifestConfig(Settings):
         ManifestVirtualChunkLocationCompressionConfig,
         merges=True,
     )
-    max_concurrent_manifest_fetches_during_commit: Field[int | None] = Field(checks.u16, 1)
+    max_concurrent_manifest_fetches_during_commit: Field[int | None] = Field(checks.u16, 16)
 
     def __init__(
         self,

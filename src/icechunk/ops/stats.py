@@ -7,17 +7,16 @@ manifest only the keys and lengths of its chunks stay, until they are known to b
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from icechunk.assets.manager import AssetManager
+from icechunk.assets.workers import MAX_THREADS, Workers
 from icechunk.chunks import ChunkKind, ChunkTable
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.format.ids import ids_of_column, sortable
@@ -29,11 +28,6 @@ from icechunk.stats import ChunkStorageStats
 
 __all__ = ["ScanLimits", "batches", "chunk_storage", "reachable_snapshots"]
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-#: Threads that wait for an object store; more of them only wait for each other.
-MAX_THREADS: Final = 32
 #: Estimated memory of a manifest being read, beyond its file: payload and columns.
 BYTES_PER_REF: Final = 256
 BYTES_PER_FILE_BYTE: Final = 4
@@ -60,11 +54,11 @@ def chunk_storage(assets: AssetManager, info: RepoInfo, limits: ScanLimits) -> C
     StorageError, FormatError
         A snapshot or manifest cannot be read.
     """
-    with _Workers(assets.storage.is_local) as workers:
+    with Workers(assets.storage.is_local, "icechunk-stats") as workers:
         found = workers.map(
             lambda snapshot_id: assets.snapshot(snapshot_id, keep=False).manifest_files,
             reachable_snapshots(info),
-            limits.snapshots_at_once,
+            min(limits.snapshots_at_once, MAX_THREADS),
         )
         files = _united(found)
         count = _Count()
@@ -72,7 +66,7 @@ def chunk_storage(assets: AssetManager, info: RepoInfo, limits: ScanLimits) -> C
             for contents in workers.map(
                 lambda file: contents_of(assets.manifest(file.id, file.size_bytes, keep=False)),
                 batch,
-                limits.manifests_at_once,
+                min(limits.manifests_at_once, MAX_THREADS),
             ):
                 count.add(contents)
     return count.stats
@@ -182,34 +176,3 @@ def _united(found: Iterator[ManifestFiles]) -> list[ManifestFile]:
     seen = DistinctKeys()
     # Snapshots share most of their manifests, so only what is new is made into objects.
     return [files[row] for files in found for row in seen.add(sortable(files.ids)).tolist()]
-
-
-class _Workers:
-    """Applies functions to many ids: in threads where storage is far away, which end with it."""
-
-    def __init__(self, is_local: bool) -> None:
-        self._pool = (
-            None
-            if is_local
-            else ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="icechunk-stats")
-        )
-
-    def __enter__(self) -> _Workers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def map(self, work: Callable[[T], R], items: list[T], at_once: int) -> Iterator[R]:
-        """Yield results in order; no more than `at_once` are under way or waiting."""
-        if self._pool is None:
-            yield from map(work, items)
-            return
-        step = min(at_once, MAX_THREADS)
-        running = deque(self._pool.submit(work, item) for item in items[:step])
-        for item in items[step:]:
-            yield running.popleft().result()
-            running.append(self._pool.submit(work, item))
-        while running:
-            yield running.popleft().result()
