@@ -63,6 +63,12 @@ class FaultyMemory(MemoryStorage):
     def put_new(self, key, data):
         return self._effect(f"put_new {key}", lambda: super(FaultyMemory, self).put(key, data))
 
+    def copy(self, source, target):
+        run = super().get
+        return self._effect(
+            f"copy {target}", lambda: super(FaultyMemory, self).put(target, run(source))
+        )
+
     def put_if(self, key, data, expected):
         run = super().put_if
         return self._effect(f"put_if {key}", lambda: run(key, data, expected))

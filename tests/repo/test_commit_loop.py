@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from icechunk.errors import ConflictError, ErrorKind, StorageError
+from icechunk.errors import ConflictError, ErrorKind, RepositoryNotFoundError, StorageError
 from icechunk.format.layout import REPO, backup_key
 from icechunk.format.ops_table import OpsLog
 from icechunk.repo.commit_loop import (
@@ -25,6 +25,7 @@ from icechunk.repo.surroundings import REAL
 from icechunk.repo.updates import AddSnapshot, CreateBranch
 from icechunk.storage.base import PreconditionFailed, WriteOutcomeUnknown
 from icechunk.storage.memory import MemoryStorage
+from icechunk.testing import CountingStorage
 
 POLICY = UpdatePolicy()
 RIVAL = replace(REAL, now_us=lambda: 1_700_000_001_000_000)
@@ -105,6 +106,67 @@ def test_a_moved_branch_ends_the_loop_at_once(info, world, snapshot_id, child):
     assert backups(storage) == in_use(entry)
 
 
+class RacingForTheBackup(Racing):
+    """Lets somebody else update between our look at the state and our copy of it."""
+
+    def copy(self, source, target):
+        if self.rivals and not self.is_rival:
+            self.is_rival = True
+            run_update(EntryPoint(self), self.rivals.pop(0), POLICY, RIVAL)
+            self.is_rival = False
+        super().copy(source, target)
+
+    is_rival = False
+
+    def put_if(self, key, data, expected):
+        self.swaps += expected is not None and not self.is_rival
+        return MemoryStorage.put_if(self, key, data, expected)
+
+
+@pytest.mark.parametrize("race", [Racing, RacingForTheBackup])
+def test_every_backup_is_the_state_it_is_named_for(info, world, snapshot_id, race):
+    rivals = [CreateBranch(f"rival{n}", snapshot_id(1)) for n in range(3)]
+    storage = race(rivals)
+    entry = stored(storage, info)
+    run_update(entry, CreateBranch("mine", snapshot_id(1)), POLICY, world.surroundings)
+    assert storage.swaps == 4
+    assert backups(storage) == in_use(entry)
+    named = [update for update in entry.load().info.updates if update.backup_path is not None]
+    assert len(named) == 4
+    for update in named:
+        backup = entry.load_backup(update.backup_path)
+        assert backup.updates[0].updated_at == update.updated_at
+        assert backup.updates[0].kind == update.kind
+
+
+def test_a_round_uploads_one_object(info, world, snapshot_id):
+    """The new state; its predecessor is copied by the storage, and a lost round drops the copy."""
+    storage = CountingStorage(Racing([CreateBranch("rival", snapshot_id(1))]))
+    entry = stored(storage, info)
+    storage.reset()
+    run_update(entry, CreateBranch("mine", snapshot_id(1)), POLICY, world.surroundings)
+    assert {name: n for (name, _), n in storage.counts.items() if not name.startswith("get")} == {
+        "copy": 2,
+        "flush": 2,
+        "put_if": 2,
+        "delete": 1,
+    }
+
+
+def test_a_repository_that_is_gone(info, world, snapshot_id):
+    class Vanishing(MemoryStorage):
+        def copy(self, source, target):
+            self.delete([source])
+            super().copy(source, target)
+
+    storage = Vanishing()
+    entry = stored(storage, info)
+    with pytest.raises(RepositoryNotFoundError) as caught:
+        run_update(entry, CreateBranch("x", snapshot_id(1)), POLICY, world.surroundings)
+    assert caught.value.kind == "repository-not-found"
+    assert list(storage.list()) == []
+
+
 def test_gives_up_after_its_tries(info, world, snapshot_id):
     class Never(MemoryStorage):
         def put_if(self, key, data, expected):
@@ -144,7 +206,7 @@ class TestFaults:
 
     def test_effects_come_in_a_safe_order(self, faulty, info, snapshot_id):
         effects = self.count(faulty, info, CreateBranch("x", snapshot_id(1)))
-        assert [effect.partition(" ")[0] for effect in effects] == ["put_new", "flush", "put_if"]
+        assert [effect.partition(" ")[0] for effect in effects] == ["copy", "flush", "put_if"]
 
     @pytest.mark.parametrize("after", [False, True])
     @pytest.mark.parametrize("effect", range(3))

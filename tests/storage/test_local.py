@@ -206,6 +206,40 @@ def test_a_failing_swap_leaves_the_old_object(tmp_path, monkeypatch, operation):
     assert [name for name in names(storage) if "lock" not in name] == left
 
 
+def test_a_copy_is_the_same_file_until_the_original_is_replaced(storage):
+    version = storage.put_if("repo", b"first", None)
+    storage.copy("repo", "overwritten/one")
+    original, copy = (os.stat(os.path.join(storage.root, n)) for n in ("repo", "overwritten/one"))
+    assert original.st_ino == copy.st_ino
+    storage.put_if("repo", b"second", version)
+    storage.put("repo", b"third")
+    assert storage.get("overwritten/one") == b"first"
+    assert os.stat(os.path.join(storage.root, "overwritten/one")).st_nlink == 1
+
+
+def test_a_copy_onto_an_existing_name_is_refused(storage):
+    storage.put("repo", b"x")
+    storage.put("other", b"y")
+    with pytest.raises(StorageError, match="exists already"):
+        storage.copy("repo", "other")
+    assert storage.get("other") == b"y"
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_copies_where_hard_links_do_not_work(storage, monkeypatch, code):
+    def refused(*args):
+        raise OSError(code, os.strerror(code))
+
+    storage.put("repo", b"first")
+    monkeypatch.setattr(local_module.os, "link", refused)
+    storage.copy("repo", "overwritten/one")
+    storage.put("repo", b"second")
+    assert storage.get("overwritten/one") == b"first"
+    with pytest.raises(ObjectNotFound, match="absent"):
+        storage.copy("absent", "overwritten/two")
+    assert [n for n in names(storage) if "#" not in n] == ["overwritten/one", "repo"]
+
+
 def test_file_systems_without_hard_links(storage, monkeypatch):
     def refused(*args):
         raise OSError(errno.EPERM, "Operation not permitted")

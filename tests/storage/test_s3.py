@@ -301,6 +301,8 @@ def test_storage_classes_by_kind_of_object(s3_server, monkeypatch):
         storage.put_new(key, b"x")
     storage.put("config.yaml", b"x")
     storage.put_if("repo", b"x", None)
+    storage.copy("repo", "overwritten/y")  # uploaded: copies made by the server lose the class
+    assert seen.pop("overwritten/y") == "A"
     assert seen == {
         "chunks/x": "C",
         "snapshots/x": "B",
@@ -310,6 +312,51 @@ def test_storage_classes_by_kind_of_object(s3_server, monkeypatch):
         "config.yaml": None,
         "repo": "A",
     }
+
+
+def test_the_server_copies(s3_server, monkeypatch):
+    import obstore
+
+    storage = s3_server.storage()
+    storage.put("repo", b"x" * 1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "put", None)
+        patch.setattr(obstore, "get", None)
+        storage.copy("repo", "overwritten/one")
+    assert storage.get("overwritten/one") == b"x" * 1000
+
+
+@pytest.mark.parametrize(
+    "answer", ["status code: 501 Not Implemented: x", "status code: 405: x", "<Code>NotImplemented"]
+)
+def test_servers_that_cannot_copy(s3_server, monkeypatch, answer):
+    import obstore
+    from obstore.exceptions import GenericError
+
+    def refuse(store, source, target):
+        raise GenericError(f"Generic S3 error: Server returned non-2xx {answer}")
+
+    storage = s3_server.storage()
+    storage.put("repo", b"x")
+    monkeypatch.setattr(obstore, "copy", refuse)
+    storage.copy("repo", "overwritten/one")
+    assert storage.get("overwritten/one") == b"x"
+
+
+def test_copies_that_fail_are_not_tried_otherwise(s3_server, monkeypatch):
+    import obstore
+    from obstore.exceptions import GenericError
+
+    def refuse(store, source, target):
+        raise GenericError("Generic S3 error: status code: 503 Slow Down")
+
+    storage = s3_server.storage()
+    storage.put("repo", b"x")
+    monkeypatch.setattr(obstore, "copy", refuse)
+    with pytest.raises(StorageError, match="could not copy object 'repo'") as caught:
+        storage.copy("repo", "overwritten/one")
+    assert caught.value.kind == "throttled"
+    assert not storage.exists("overwritten/one")
 
 
 def test_pickles_hold_no_client(s3_server):

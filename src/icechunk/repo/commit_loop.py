@@ -129,7 +129,9 @@ def attempt(
     )
     data = encode_repo_info(after, level=policy.compression_level)
     try:
-        entry.back_up(backup, before)
+        # What is stored now, which is `before` or newer. If newer, the swap below is refused, since
+        # no state ever comes back, and the backup is dropped with the round.
+        entry.back_up(backup)
         # Before the swap: once `repo` names them, snapshots and backup must outlive a power
         # failure.
         entry.flush()

@@ -101,9 +101,18 @@ class EntryPoint:
             ) from error
         return self._remember(info, data, version)
 
-    def back_up(self, name: str, state: Loaded) -> None:
-        """Keep a copy of a state under a fresh name."""
-        self._storage.put_new(backup_key(name), state.data)
+    def back_up(self, name: str) -> None:
+        """Keep a copy of the state stored now under a fresh name; the storage makes it by itself.
+
+        Raises
+        ------
+        RepositoryNotFoundError
+            When there is none.
+        """
+        try:
+            self._storage.copy(REPO, backup_key(name))
+        except ObjectNotFound as error:
+            raise _absent(self._storage) from error
 
     def drop_backup(self, name: str) -> None:
         """Remove a backup that nothing refers to."""

@@ -221,6 +221,16 @@ class Storage(Shown, ABC):
         that cannot be found out.
         """
 
+    def copy(self, source: str, target: str) -> None:
+        """Give the present content of an object a second, fresh name, without transferring it.
+
+        The caller guarantees for `target` what `put_new` asks for. Whoever replaces the source
+        meanwhile does not disturb: the copy is the old or the new content, whole. It goes on being
+        what it is when the source is replaced or deleted. Backends that cannot copy by themselves
+        read and write.
+        """
+        self.put_new(target, self.get(source))
+
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that do not exist count as deleted."""

@@ -3,8 +3,8 @@
 Objects with fresh names are created in place, because nobody looks for them until something
 refers to them. Everything that may replace an object goes through a temporary file and a rename,
 so a reader sees the old or the new content and a process killed at any moment leaves one of the
-two. An object is never written in place: other implementations keep former versions of ``repo``
-as hard links to the same file.
+two. An object is never written in place: former versions of ``repo`` are kept as hard links to the
+same file, by this implementation and others.
 
 Temporary and lock files have names ending in ``#`` and digits, which listings ignore, here as in
 other implementations.
@@ -184,6 +184,27 @@ class LocalStorage(Storage):
             _create(path, data)
         except OSError as error:
             raise _failure(error, "create", key, path) from error
+
+    def copy(self, source: str, target: str) -> None:
+        """Make a hard link: both names are one file until either is replaced, never written to.
+
+        File systems without hard links, and files with too many, are read and written instead.
+        """
+        path, link = self._path(source), self._path(target)
+        try:
+            try:
+                os.link(path, link)
+            except FileNotFoundError:
+                # The source is missing, or the directory of the target is.
+                os.makedirs(os.path.dirname(link), exist_ok=True)
+                os.link(path, link)
+        except OSError as error:
+            if error.errno in _NO_HARD_LINKS:
+                super().copy(source, target)
+            elif error.errno == errno.EEXIST:
+                raise _failure(error, "create", target, link) from error
+            else:
+                raise _read_failure(error, source, path) from error
 
     def put_if(self, key: str, data: BytesLike, expected: Version | None) -> Version:
         """Replace a file if its content is the expected one, under a lock.

@@ -94,6 +94,10 @@ class MemoryStorage(Storage):
 
     put_new = put
 
+    def copy(self, source: str, target: str) -> None:
+        """Store the same bytes under another key."""
+        self.put(target, self._stored(source).data)
+
     def put_if(self, key: str, data: BytesLike, expected: Version | None) -> Version:
         """Replace the object if its last write is the expected one."""
         validate_key(key)

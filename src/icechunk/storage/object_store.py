@@ -38,7 +38,7 @@ from icechunk.storage.base import (
 )
 from icechunk.storage.conditional import WRITE_ID, Attempt, Found, Outcome, classify
 from icechunk.storage.defaults import cloud_settings
-from icechunk.storage.obstore_errors import had_no_effect, translate
+from icechunk.storage.obstore_errors import cannot_copy, had_no_effect, translate
 from icechunk.storage.ranges import split
 from icechunk.storage.tuning import Tuning
 
@@ -151,6 +151,25 @@ class ObjectStorage(Storage):
         """Upload an object whatever was there."""
         options = self._upload_options(key, data)
         self._call("write", key, lambda: obstore.put(self._write(), key, data, **options))
+
+    def copy(self, source: str, target: str) -> None:
+        """Have the server copy the object, unless it cannot or the copy needs a storage class."""
+        validate_key(target)
+        if self._attributes(target):
+            super().copy(source, target)
+            return
+
+        def copy() -> bool:
+            try:
+                obstore.copy(self._write(), source, target)
+            except exceptions.BaseError as error:
+                if cannot_copy(error):
+                    return False
+                raise
+            return True
+
+        if not self._call("copy", source, copy):
+            super().copy(source, target)
 
     put_new = put  # uploads appear at once and whole, so there is nothing to skip
 

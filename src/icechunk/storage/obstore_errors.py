@@ -32,6 +32,7 @@ _NEVER_SENT = (
     TypeError,
 )
 _REJECTED = re.compile(r"status code: 4(?!08|29)\d\d\b")  # by the server, for good
+_NOT_THERE = re.compile(r"status code: (405|501)\b|\bNotImplemented\b|\bMethodNotAllowed\b")
 _BUILDER = "builder error"
 
 
@@ -67,6 +68,12 @@ def had_no_effect(error: BaseException) -> bool:
         or _BUILDER in str(error)
         or _REJECTED.search(str(error)) is not None
     )
+
+
+def cannot_copy(error: BaseException) -> bool:
+    """Tell whether the server does not know how to copy, as opposed to failing at it."""
+    is_unsupported = isinstance(error, exceptions.NotSupportedError)
+    return is_unsupported or _NOT_THERE.search(str(error)) is not None
 
 
 def _clean(text: str, secrets: Iterable[str]) -> str:

@@ -47,4 +47,4 @@ class CountingStorage(StorageWrapper):
 
     def writes(self) -> int:
         """Add up the requests that store objects."""
-        return self.total("put", "put_new", "put_if")
+        return self.total("put", "put_new", "copy", "put_if")

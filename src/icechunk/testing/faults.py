@@ -9,7 +9,7 @@ from icechunk.storage.base import Storage
 from icechunk.storage.locks import thread_lock
 from icechunk.testing.wrapper import StorageWrapper
 
-EFFECTS = frozenset({"put", "put_new", "put_if", "delete", "flush"})
+EFFECTS = frozenset({"put", "put_new", "copy", "put_if", "delete", "flush"})
 """Requests that change what is stored, or what would survive a power failure."""
 
 

@@ -8,7 +8,7 @@ import time
 from icechunk.storage.base import BytesLike, Storage
 from icechunk.testing.wrapper import StorageWrapper
 
-_WRITES = frozenset({"put", "put_new", "put_if", "delete"})
+_WRITES = frozenset({"put", "put_new", "copy", "put_if", "delete"})
 _FREE = frozenset({"flush", "prepare"})
 
 

@@ -259,6 +259,64 @@ class StorageContract:
         for reader in readers:
             reader.result()
 
+    # Copies
+
+    def test_a_copy_has_the_content_of_the_moment(self, storage: Storage) -> None:
+        version = storage.put_if("repo", b"first", None)
+        storage.copy("repo", "overwritten/one")
+        second = storage.put_if("repo", b"second", version)
+        storage.copy("repo", "overwritten/two")
+        storage.put("repo", b"third, unconditionally")
+        storage.copy("repo", "overwritten/deep/three")
+        storage.delete(["repo"])
+        found = {info.key: storage.get(info.key) for info in storage.list("overwritten/")}
+        assert found == {
+            "overwritten/one": b"first",
+            "overwritten/two": b"second",
+            "overwritten/deep/three": b"third, unconditionally",
+        }
+        with pytest.raises(PreconditionFailed):
+            storage.put_if("repo", b"fourth", second)
+
+    def test_a_copy_leaves_the_original_as_it_is(self, storage: Storage) -> None:
+        version = storage.put_if("repo", b"x" * 1000, None)
+        storage.copy("repo", "overwritten/one")
+        assert storage.get_versioned("repo") == (b"x" * 1000, version)
+        assert storage.head("overwritten/one").size == 1000
+        storage.delete(["overwritten/one"])
+        assert storage.get_versioned("repo") == (b"x" * 1000, version)
+        storage.put_if("repo", b"y", version)
+
+    def test_copies_of_nothing(self, storage: Storage) -> None:
+        with pytest.raises(ObjectNotFound, match="repo"):
+            storage.copy("repo", "overwritten/one")
+        storage.put("repo", b"x")
+        storage.copy("repo", "overwritten/one")
+        with pytest.raises(ObjectNotFound, match="absent"):
+            storage.copy("absent", "overwritten/two")
+        assert sorted(info.key for info in storage.list()) == ["overwritten/one", "repo"]
+
+    @pytest.mark.parametrize("keys", [("../x", "y"), ("repo", "/y"), ("repo", "a//b")])
+    def test_copies_of_bad_keys(self, storage: Storage, keys: tuple[str, str]) -> None:
+        storage.put("repo", b"x")
+        with pytest.raises(InvalidInputError):
+            storage.copy(*keys)
+        assert [info.key for info in storage.list()] == ["repo"]
+
+    def test_copies_are_whole_while_the_original_changes(self, storage: Storage) -> None:
+        contents = [bytes([65 + i]) * (20_000 + 1000 * i) for i in range(10)]
+        version = storage.put_if("repo", contents[0], None)
+
+        def copy(number: int) -> bytes:
+            storage.copy("repo", f"overwritten/{number}")
+            return storage.get(f"overwritten/{number}")
+
+        with ThreadPoolExecutor(1) as pool:
+            copies = pool.map(copy, range(20))
+            for content in contents:
+                version = storage.put_if("repo", content, version)
+            assert all(copied in contents for copied in copies)
+
     # Listing and deleting
 
     def test_listing_by_whole_segments(self, storage: Storage) -> None:

@@ -84,6 +84,11 @@ class StorageWrapper(Storage):
         self.inner.put_new(key, data)
         self._after("put_new", key)
 
+    def copy(self, source: str, target: str) -> None:  # noqa: D102
+        self._before("copy", target)
+        self.inner.copy(source, target)
+        self._after("copy", target)
+
     def put_if(  # noqa: D102
         self, key: str, data: BytesLike, expected: Version | None
     ) -> Version:
