@@ -77,7 +77,8 @@ def report(outcome: dict[str, Any], numbers: dict[str, float]) -> str:
             continue
         lines.append(f"\nrounds {name}: {len(some)}")
         lines += spread("  seconds open to others", (r["window"] for r in some))
-        lines += spread("  of these, exchanging", (r["exchange"] for r in some))
+        if outcomes != ("news",):
+            lines += spread("  of these, exchanging", (r["exchange"] for r in some))
         lines += spread("  waited before", (r["waited"] for r in some))
         lines += histogram("  uploads", [r["uploads"] for r in some])
     errors = Counter(record["error"] for record in records if "error" in record)

@@ -105,6 +105,7 @@ def contention(name: str, where: str, storage: Mapping[str, Any]) -> Work:
             Row("  lost rounds", "lost_rounds", "rounds"),
             Row("  uploads per lost round", "uploads_per_lost_round", "uploads", at_most=3),
             Row("  same, most in one commit", "uploads_per_lost_round_most", "uploads"),
+            Row("  same, without refused exchanges", "stored_per_lost_round", "uploads"),
         ),
         {"processes": 20, "commits": 20, **storage},
         {"processes": 8, "commits": 5, **storage},

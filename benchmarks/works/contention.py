@@ -137,19 +137,39 @@ def figures(outcome: dict[str, Any]) -> dict[str, float]:
         "longest": max(spans),
     }
     if "uploads" in records[0]:
-        needed = min(uploads_of(record) for record in outcome["alone"])
-        wasted = {record["message"]: uploads_of(record) - needed for record in records}
-        rounds = {message: attempts.get(message, 1) - 1 for message in wasted}
-        numbers["uploads_needed"] = needed
-        # Of a commit that failed for good, all uploads were in vain.
-        wasted |= {r["message"]: uploads_of(r) for r in records if "error" in r}
-        numbers["uploads_per_lost_round"] = sum(wasted.values()) / max(sum(rounds.values()), 1)
-        numbers["uploads_per_lost_round_most"] = max(
-            wasted[message] / max(rounds[message], 1) for message in wasted
-        )
-        numbers["copies"] = sum(record["copies"] for record in records)
-        numbers["deletes"] = sum(record["deletes"] for record in records)
+        numbers |= upload_figures(outcome)
     return numbers
+
+
+def upload_figures(outcome: dict[str, Any]) -> dict[str, float]:
+    """Count what was uploaded in vain, by commit: more than one uploads that nobody disturbs.
+
+    That it was in vain says nothing about what is left: a refused exchange stores nothing, and the
+    objects of a lost round may be deleted.
+    """
+    records = outcome["records"]
+    needed = min(uploads_of(record) for record in outcome["alone"])
+    wasted, refused, rounds = [], [], []
+    for record in records:
+        failed = "error" in record  # then all was in vain, the last round too
+        wasted.append(uploads_of(record) - (0 if failed else needed))
+        refused.append(sum(round_["outcome"] == "refused" for round_ in record["rounds"]))
+        attempts = (
+            len(record["rounds"]) if failed else outcome["attempts"].get(record["message"], 1) - 1
+        )
+        rounds.append(max(attempts, 0))
+    lost = max(sum(rounds), 1)
+    return {
+        "uploads_needed": needed,
+        "uploads_per_lost_round": sum(wasted) / lost,
+        "uploads_per_lost_round_most": max(
+            n / max(of, 1) for n, of in zip(wasted, rounds, strict=True)
+        ),
+        "stored_per_lost_round": (sum(wasted) - sum(refused)) / lost,
+        "refused": sum(refused),
+        "copies": sum(record["copies"] for record in records),
+        "deletes": sum(record["deletes"] for record in records),
+    }
 
 
 def uploads_of(record: dict[str, Any]) -> int:
