@@ -32,7 +32,6 @@ def check(found, printed):
     assert not [record["error"] for record in records if "error" in record]
     assert found["lost"] == []
     for record in records:
-        # Every attempt that the history tells of is one that went to the store or saw the news.
         assert record["rounds"][-1]["outcome"] == "won", printed
         assert sum(round_["outcome"] == "won" for round_ in record["rounds"]) == 1
     assert figures["uploads_per_lost_round"] <= 3, printed
@@ -41,7 +40,10 @@ def check(found, printed):
 
 @pytest.mark.slow
 def test_processes_that_race_on_local_disk(tmp_path):
-    check(*race(tmp_path, "--folder", str(tmp_path)))
+    found, printed = race(tmp_path, "--folder", str(tmp_path))
+    check(found, printed)
+    # They queue, so what is left to lose is the look at a branch that moved while they did.
+    assert found["figures"]["attempts_most"] <= 5, printed
 
 
 @pytest.mark.slow
