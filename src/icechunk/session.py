@@ -330,9 +330,8 @@ class Session(Shown):
         wait until the functions have been called.
         """
         path = validate_path(array_path)
-        for function in (forward, backward):
-            if not (callable(function) or (function is None and function is backward)):
-                raise TypeError(f"reindex_array needs functions, got {function!r}")
+        if not callable(forward) or not (backward is None or callable(backward)):
+            raise TypeError(f"reindex_array needs functions, got {forward!r} and {backward!r}")
         self._require_writable("reindex chunks")
         renumbering: Callable[[Any, int], Renumbering] = by_array if vectorized else by_chunk
 

@@ -359,7 +359,9 @@ class Workspace:
                 )
             changes.require_edits()
             table = edits(self.chunk_table(node), node.grid.num_chunks)
-            if nodes.get(path).id != node.id:  # the function may have used the session
+            changes.require_open()  # again: the function may have used the session
+            found = nodes.find(path)
+            if found is None or found.id != node.id:
                 raise NodeNotFoundError(
                     f"the array at `{path}` was deleted while its chunks were renumbered",
                     ErrorKind.NODE_NOT_FOUND,
