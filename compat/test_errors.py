@@ -41,6 +41,8 @@ DELIBERATE = {
     "reindex to too many coordinates": ITS_DEFECT + ": it stores what it can never read",
     "shift along too few axes": ITS_DEFECT + ": it panics",
     "shift along too many axes": "which axes the surplus numbers are for is a guess",
+    "reindex to backward below the grid": "as beyond the grid: no chunk is there",
+    "coordinates, relative": "an invalid path as everywhere",
     "lookup of an invalid snapshot": "an id with stray bits at its end is not an id",
     "manifests of no snapshot": "the snapshot is what was not found, not an object",
 }

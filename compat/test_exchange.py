@@ -21,6 +21,8 @@ SCENARIOS: dict[str, tuple[str, dict[str, Any]]] = {
     "edits": ("edits", {}),
     "history": ("history", {}),
     "forks": ("forks", {}),
+    "moved": ("moved", {}),
+    "renumbered": ("renumbered", {}),
     "rich config": ("rich_config", {}),
     **{f"random: {seed}": ("random_edits", {"seed": seed}) for seed in range(RANDOM_PROGRAMS)},
     "split: whole": ("splitting", {"split": "whole"}),

@@ -33,6 +33,11 @@ EDITS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("make_array", {"name": "new", "shape": [3], "chunks": [1]}),
         ("write", {"name": "new", "start": 1, "stop": 2, "value": 5}),
     ],
+    "shifted": [("shift", {"name": "x", "offset": [-3]})],
+    "shifted and written": [
+        ("shift", {"name": "x", "offset": [2]}),
+        ("write", {"name": "x", "start": 0, "stop": 5, "value": 5}),
+    ],
     "deleted": [("delete_node", {"name": "x"})],
     "deleted group": [("delete_node", {"name": "g"})],
     "replaced": [
@@ -63,6 +68,86 @@ def test_their_diff_is_our_status(
     tip = ours.call("sessions.commit", handle=mine, message="edited")
     difference = theirs.call("reference.diff", path=repo_path, from_id=started, to_id=tip)
     assert difference == statuses[0]
+
+
+MOVES = {
+    "renamed": [("/x", "/y")],
+    "into a group": [("/x", "/g/a"), ("/g/y", "/x")],
+    "a group, twice": [("/g", "/0"), ("/x", "/0/x"), ("/0", "/1 é")],
+    "there and back": [("/g", "/h"), ("/h", "/g"), ("/x", "/z")],
+}
+
+
+@pytest.mark.parametrize("moves", MOVES.values(), ids=MOVES.keys())
+@pytest.mark.parametrize("writer", ["ours", "theirs"])
+def test_moves_are_read_alike(
+    moves: list[tuple[str, str]],
+    writer: str,
+    started: str,
+    repo_path: str,
+    ours: Side,
+    theirs: Oracle,
+) -> None:
+    handle = ours.call("sessions.begin", path=repo_path)
+    ids = {path: ours.call("sessions.node_id", handle=handle, path=path) for path in ("/x", "/g")}
+    statuses, tip = [], ""
+    for side in (ours, theirs):  # only one of the two commits
+        handle = side.call("sessions.begin_rearranging", path=repo_path)
+        for source, target in moves:
+            side.call("sessions.move", handle=handle, source=source, target=target)
+        statuses.append(side.call("sessions.status", handle=handle))
+        if side.name == writer:
+            committing = side, handle
+    assert statuses[0] == statuses[1]
+    side, handle = committing
+    tip = side.call("sessions.commit", handle=handle, message="moved")
+    difference = theirs.call("reference.diff", path=repo_path, from_id=started, to_id=tip)
+    assert difference == statuses[0]
+    described = [s.call("describe.describe", path=repo_path) for s in (ours, theirs)]
+    assert described[0] == described[1]
+    finals = dict(difference["moved_nodes"])
+    for reader in (ours, theirs):
+        handle = reader.call("sessions.begin", path=repo_path)
+        for path, node_id in ids.items():
+            now = finals.get(path, path)
+            assert reader.call("sessions.node_id", handle=handle, path=now) == node_id
+
+
+def test_their_rebase_finds_our_moves(
+    started: str, repo_path: str, ours: Side, theirs: Oracle
+) -> None:
+    writes, moves = (
+        theirs.call(f"sessions.{name}", path=repo_path) for name in ("begin", "begin_rearranging")
+    )
+    theirs.call("sessions.write", handle=writes, name="x", start=0, stop=1, value=3)
+    theirs.call("sessions.move", handle=moves, source="/x", target="/z")
+    mine = ours.call("sessions.begin_rearranging", path=repo_path)
+    ours.call("sessions.move", handle=mine, source="/g", target="/h")
+    ours.call("sessions.commit", handle=mine, message="ours")
+    for handle in (writes, moves):
+        assert theirs.call("sessions.rebase", handle=handle) == [
+            ["Move operation cannot be rebased", "", None]
+        ]
+
+
+@pytest.mark.parametrize("scenario", ["edits", "renumbered", "moved", "hierarchy"])
+def test_both_list_the_same_references(
+    scenario: str, repo_path: str, ours: Side, theirs: Oracle
+) -> None:
+    ours.call(f"scenarios.{scenario}", path=repo_path)
+    mine, other = (
+        side.call("reference.chunk_references", path=repo_path) for side in (ours, theirs)
+    )
+    assert mine == other == ours.call("internals.chunk_references", path=repo_path)
+
+
+def test_they_read_our_rectilinear_grids(repo_path: str, ours: Side, theirs: Oracle) -> None:
+    ours.call("reference.rectilinear", path=repo_path)
+    mine, other = (
+        side.call("reference.chunk_references", path=repo_path) for side in (ours, theirs)
+    )
+    assert mine == other
+    assert [row[0] for row in other["/x"]] == [[0, 0], [1, 2], [4, 2]]
 
 
 def test_their_rebase_over_our_commit(

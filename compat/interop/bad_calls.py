@@ -501,6 +501,103 @@ def _renumberings() -> dict[str, Call]:
     }
 
 
+def _touches() -> dict[str, Call]:
+    """What moves and renumberings that are allowed, or half-way so, leave in a session."""
+
+    def moves(*pairs: tuple[str, str]) -> Call:
+        def call(s: Surroundings) -> Any:
+            session = s.repo.rearrange_session("main")
+            try:
+                for pair in pairs:
+                    session.move(*pair)
+            except icechunk.IcechunkError as error:
+                return [str(error.kind), _touched(session)]
+            return _touched(session)
+
+        return call
+
+    def renumbering(act: Callable[[icechunk.Session], object]) -> Call:
+        def call(s: Surroundings) -> Any:
+            session = s.session()
+            try:
+                act(session)
+            except icechunk.IcechunkError as error:
+                return [str(error.kind), _touched(session)]
+            return _touched(session)
+
+        return call
+
+    def fail(at: object) -> None:
+        raise ValueError("on purpose")
+
+    shifts = {
+        "nowhere": (0, 0),
+        "down": (1, 0),
+        "up and right": (-1, 1),
+        "far": (99, 0),
+        "a float": (1.0, 0),
+        "a text": ("1", 0),
+    }
+    functions: dict[str, tuple[Any, ...]] = {
+        "itself": (lambda at: at,),
+        "nothing": (lambda at: None,),
+        "nothing, both ways": (lambda at: None, lambda at: None),
+        "one place": (lambda at: [3, 1],),
+        "tuples": (tuple,),
+        "an integer": (lambda at: 3,),
+        "floats": (lambda at: [0.0, 0.0],),
+        "a failure backward": (lambda at: [3, 1], fail),
+        "backward beyond the grid": (lambda at: [3, 1], lambda at: [9, 9]),
+        "backward below the grid": (lambda at: [3, 1], lambda at: [-1, 0]),
+    }
+    return {
+        "moves into what was moved": moves(("/group", "/new"), ("/array", "/new/array")),
+        "moves into where it was": moves(("/group", "/new"), ("/array", "/group/array")),
+        "moves to a place left": moves(("/group", "/new"), ("/array", "/group")),
+        "moves there and back": moves(("/group", "/new"), ("/new", "/group")),
+        "moves on": moves(("/group", "/new"), ("/new", "/newer")),
+        "moves, one refused": moves(("/group", "/new"), ("/array", "/new")),
+        **{
+            f"shift {name}": renumbering(lambda session, by=by: session.shift_array("/array", by))
+            for name, by in shifts.items()
+        },
+        **{
+            f"reindex to {name}": renumbering(
+                lambda session, how=how: session.reindex_array("/array", *how)
+            )
+            for name, how in functions.items()
+        },
+    }
+
+
+def _touched(session: icechunk.Session) -> Any:
+    status = session.status()
+    return [
+        session.has_uncommitted_changes,
+        [list(move) for move in status.moved_nodes],
+        {path: sorted(map(list, coords)) for path, coords in status.updated_chunks.items()},
+    ]
+
+
+def _chunks() -> dict[str, Call]:
+    table: dict[str, Call] = {
+        "type of a native chunk": lambda s: int(s.session().chunk_type("/native", [0])),
+        "type of an inline chunk": lambda s: int(s.session().chunk_type("/array", (0, 0))),
+        "type of a chunk of text": lambda s: int(s.session().chunk_type("/array", "00")),
+        "coordinates": lambda s: _awaited(s.session().chunk_coordinates("/array")),
+        "coordinates, relative": lambda s: _awaited(s.session().chunk_coordinates("array")),
+        "length of an id": lambda s: len(s.session().get_node_id("/array")),
+        "locations": lambda s: s.session().all_virtual_chunk_locations(),
+    }
+    for path in ("/array", "array", "/no", "/group"):
+        table[f"references of {path}"] = lambda s, path=path: [
+            [batch[0].tolist(), batch[1].tolist(), batch[3].tolist(), batch[4].tolist()]
+            + [[row, data.hex()] for row, data in sorted(batch[5].items())]
+            for batch in s.session().store.array_chunk_iterator(path, batch_size=3)
+        ]
+    return table
+
+
 def _awaited(iterator: Any) -> list[Any]:
     async def run() -> list[Any]:
         return [list(item) async for item in iterator]

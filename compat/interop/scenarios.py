@@ -190,6 +190,66 @@ def edits(path: str) -> None:
     session.commit("after discarding")
 
 
+def moved(path: str) -> None:
+    """Nodes renamed and moved by rearrange sessions, and edited afterwards."""
+    repo = create(path)
+    with committing(repo, "before") as store:
+        root = zarr.create_group(store)
+        for name in ("a/x", "a/deep/y", "a-b", "z"):
+            array = root.create_array(name, shape=(6, 100), chunks=(2, 100), dtype="int64")
+            array[...] = np.arange(600).reshape(6, 100) + len(name)
+        root.create_group("target")
+    session = repo.rearrange_session("main")
+    session.move("/a", "/target/renamed é")
+    session.move("/z", "/a")
+    session.move("/a-b", "/z")
+    session.commit("moved")
+    with committing(repo, "after") as store:
+        root = zarr.open_group(store)
+        root["target/renamed é/deep/y"][0] = -1
+        root["a"].resize((3, 100))
+        root.create_array("a-b", shape=(2,), dtype="int8")[:] = 1
+    session = repo.rearrange_session("main")
+    session.move("/target/renamed é", "/back")
+    session.commit("moved back")
+
+
+def renumbered(path: str) -> None:
+    """Chunks shifted and reindexed, committed and uncommitted ones, with and without gaps."""
+    repo = create(path)
+    with committing(repo, "start") as store:
+        root = zarr.create_group(store)
+        grid = root.create_array("grid", shape=(6, 8), chunks=(2, 2), dtype="int32", fill_value=-1)
+        grid[...] = np.arange(48).reshape(6, 8)
+        grid[2:4, 4:6] = -1
+        line = root.create_array("line", shape=(12,), chunks=(1,), dtype="int64", fill_value=-1)
+        line[:5] = np.arange(5)
+        line[8:] = np.arange(8, 12)
+        large = root.create_array("large", shape=(5, 100), chunks=(1, 100), dtype="int64")
+        large[...] = np.arange(500).reshape(5, 100) + 1
+    session = repo.writable_session("main")
+    session.shift_array("/grid", (1, -1))
+    session.shift_array("/line", [-2])
+    session.shift_array("/large", (2, 0))
+    session.commit("shifted")
+    session = repo.writable_session("main")
+    line = zarr.open_array(session.store, path="line")
+    line.resize((15,))
+    line[14] = 14
+    session.shift_array("/line", (3,))
+    line[0] = 100
+    session.shift_array("/large", (9, 0))
+    session.commit("shifted after edits, and out of the grid")
+    session = repo.writable_session("main")
+    session.shift_array("/grid", (0, 0))
+    session.reindex_array("/line", lambda at: [14 - at[0]], lambda at: [14 - at[0]])
+    session.commit("mirrored")
+    session = repo.writable_session("main")
+    session.reindex_array("/grid", lambda at: [at[0], 0] if at[1] == 2 else None)
+    session.reindex_array("/line", lambda at: [at[0] // 2], lambda at: None)
+    session.commit("folded")
+
+
 def history(path: str) -> None:
     """Branches and tags made, moved and deleted; metadata of all JSON types; an empty commit."""
     repo = create(path)

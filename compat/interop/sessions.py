@@ -29,6 +29,28 @@ def begin(path: str, branch: str = "main") -> int:
     return handle
 
 
+def begin_rearranging(path: str, branch: str = "main") -> int:
+    """Open a session that moves nodes and return its handle."""
+    handle = next(_numbers)
+    _open[handle] = _repository(path).rearrange_session(branch)
+    return handle
+
+
+def move(handle: int, source: str, target: str) -> None:
+    """Move a node."""
+    _open[handle].move(source, target)
+
+
+def shift(handle: int, name: str, offset: list[int]) -> None:
+    """Shift the chunks of an array."""
+    _open[handle].shift_array("/" + name, offset)
+
+
+def node_id(handle: int, path: str) -> str:
+    """Return the id of a node."""
+    return _open[handle].get_node_id(path)
+
+
 def make_array(handle: int, name: str, shape: list[int], chunks: list[int]) -> None:
     """Create an array of integers."""
     zarr.create_array(
