@@ -141,6 +141,17 @@ WORKS: tuple[Work, ...] = (
         MILLION,
         {"count": 80_000},
     ),
+    Work(
+        "shift",
+        "shift",
+        (
+            Row("shift an array of {count} native refs, local disk", "shift", at_least=3),
+            Row("commit the shifted array", "commit"),
+        ),
+        MILLION,
+        TENTH,
+        sides={OURS: {"ours": OURS_INTERPRETER}, REFERENCE: {"ours": OURS_INTERPRETER}},
+    ),
     *(
         Work(
             f"commit-virtual{suffix}",

@@ -102,6 +102,20 @@ class Arrangement:
         self.moves.append(move)
         return move
 
+    def replay(self, move: RequestedMove) -> None:
+        """Do a move that was recorded on a table which may be another; raises what `arrange` does.
+
+        Nothing has changed then.
+        """
+        found = self.node_id(move.source)
+        if found is not None and found != move.node_id:
+            raise NodeNotFoundError(
+                f"cannot move `{move.source}` to `{move.target}`: the node that was there "
+                f"({encode_id(move.node_id)}) was replaced by another one ({encode_id(found)})",
+                ErrorKind.NODE_NOT_FOUND,
+            )
+        self.move(move.source, move.target)
+
     def table(self) -> NodeTable:
         """Return the node table with everything where it is now."""
         if not self.moves:
@@ -153,14 +167,7 @@ def arrange(moves: Iterable[RequestedMove], nodes: NodeTable) -> Arrangement:
     """
     arrangement = Arrangement(nodes)
     for move in moves:
-        found = arrangement.node_id(move.source)
-        if found is not None and found != move.node_id:
-            raise NodeNotFoundError(
-                f"cannot move `{move.source}` to `{move.target}`: the node that was there "
-                f"({encode_id(move.node_id)}) was replaced by another one ({encode_id(found)})",
-                ErrorKind.NODE_NOT_FOUND,
-            )
-        arrangement.move(move.source, move.target)
+        arrangement.replay(move)
     return arrangement
 
 

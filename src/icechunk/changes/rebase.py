@@ -21,7 +21,7 @@ from icechunk.changes.conflicts import (
     OurEdits,
     find_conflicts,
 )
-from icechunk.changes.moves import RequestedMove, arrange
+from icechunk.changes.moves import Arrangement, RequestedMove
 from icechunk.changes.solvers import ConflictSolver, Resolution
 from icechunk.changes.workspace import Workspace
 from icechunk.chunks import difference
@@ -129,9 +129,10 @@ def _solve(
 
 def _clashes_of_moves(moves: Sequence[RequestedMove], nodes: NodeTable) -> list[Clash]:
     """Make sure that our moves work on their nodes as well; a missing source raises."""
-    for count, move in enumerate(moves, 1):
+    arrangement = Arrangement(nodes)
+    for move in moves:
         try:
-            arrange(moves[:count], nodes)
+            arrangement.replay(move)
         except AlreadyExistsError:
             return [Clash(ConflictType.NewNodeConflictsWithExistingNode, move.target)]
     return []

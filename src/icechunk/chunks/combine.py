@@ -80,14 +80,10 @@ def without_deleted(table: ChunkTable) -> ChunkTable:
 def difference(table: ChunkTable, coords: ChunkTable | Coords) -> ChunkTable:
     """Return the rows of `table` whose coordinates are not among `coords`."""
     places = _places(coords, table.rank)
-    rows = np.unique(table.locate(places))
-    rows = rows[rows >= 0]
-    if not len(rows):
-        return table
-    # What lies between removed rows is kept, as slices where that pays.
-    starts, stops = np.concatenate([[0], rows + 1]), np.concatenate([rows, [len(table)]])
-    is_filled = starts < stops
-    return gather([table], Runs(starts[is_filled], stops[is_filled]))
+    rows = table.locate(places)
+    is_left: Mask = np.ones(len(table), np.bool_)
+    is_left[rows[rows >= 0]] = False
+    return table if is_left.all() else table.take(is_left)
 
 
 def select_region(table: ChunkTable, lo: Sequence[int], hi: Sequence[int]) -> ChunkTable:
