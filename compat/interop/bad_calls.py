@@ -713,7 +713,18 @@ def _overwritten(s: Surroundings, key: str, data: bytes = b"nonsense" * 20) -> A
 
 def table() -> dict[str, Call]:
     """Return all calls by name."""
-    parts = (_keys, _values, _sessions, _refs, _moves, _renumberings, _state, _lifecycle)
+    parts = (
+        _keys,
+        _values,
+        _sessions,
+        _refs,
+        _moves,
+        _renumberings,
+        _touches,
+        _chunks,
+        _state,
+        _lifecycle,
+    )
     return {name: call for part in parts for name, call in part().items()}
 
 
