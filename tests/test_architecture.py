@@ -14,7 +14,17 @@ ROOT = Path(icechunk.__file__).parent
 
 # Each line may import from the lines above it, and from itself.
 LAYERS = [
-    {"_version", "errors", "types", "_display", "_html", "_iterators", "_plain", "_threads"},
+    {
+        "_version",
+        "errors",
+        "types",
+        "_display",
+        "_fork",
+        "_html",
+        "_iterators",
+        "_plain",
+        "_threads",
+    },
     {"config", "virtual"},
     {"chunks"},
     {"format"},
@@ -149,6 +159,19 @@ assert threading.active_count() == 1, threading.enumerate()
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_locks_survive_forks():
+    """Locks come from `_fork`, except those that renew themselves."""
+    excused = {"_fork", "storage.locks", "assets.cache"}
+    kinds = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Barrier"}
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and name not in excused:
+                function = node.func
+                called = getattr(function, "attr", None) or getattr(function, "id", None)
+                owner = getattr(getattr(function, "value", None), "id", "threading")
+                assert called not in kinds or owner != "threading", f"{name}:{node.lineno}"
 
 
 def test_the_page_describes_every_layer():

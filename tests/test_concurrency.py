@@ -19,6 +19,7 @@ from zarr.core.buffer import cpu, default_buffer_prototype
 
 import icechunk
 from icechunk import ConflictError, Repository, RepositoryConfig
+from icechunk.changes.listing import chunk_pieces
 
 START = """
 import json, os, sys, time
@@ -374,3 +375,26 @@ def test_zarr_writes_from_many_threads(storage):
     session.commit("all")
     found = zarr.open_array(repo.readonly_session("main").store, path="a", mode="r")
     np.testing.assert_array_equal(found[...], data)
+
+
+def test_a_read_that_began_before_a_commit_finds_its_manifest(storage):
+    """Between finding a node and fetching its manifest, another thread may commit."""
+    repo = Repository.create(storage)
+    session = repo.writable_session("main")
+    zarr.create_array(session.store, name="a", data=np.arange(4), chunks=(2,))
+    session.commit("one")
+    session = repo.writable_session("main")
+    workspace = session._workspace
+    nodes = workspace.nodes
+    node = nodes.get_array("/a")
+    zarr.open_array(session.store, path="a")[:] = 7  # no chunk of the old manifest is left
+    table = iter(chunk_pieces(workspace, node))
+    assert len(next(table)) == 2
+    session.commit("two")
+    assert workspace.find_ref(nodes, node, (0,)) is not None
+    workspace.context.assets.caches.manifests.clear()
+    (manifest_ref,) = node.manifests
+    assert workspace.manifest(manifest_ref, nodes).find(node.id, (0,)) is not None
+    assert sum(map(len, table)) == 0
+    with pytest.raises(icechunk.FormatError, match="cannot be found"):
+        workspace.manifest(manifest_ref)

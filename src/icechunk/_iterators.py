@@ -7,11 +7,12 @@ generator to users as an object with both iteration protocols. It knows nothing 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Generic, TypeVar
+
+from icechunk._fork import new_lock
 
 __all__ = ["AsyncCloseableIterator"]
 
@@ -46,7 +47,7 @@ class AsyncCloseableIterator(Generic[T]):
         self._batch = 1
         self._error: BaseException | None = None
         self._ready: deque[T] = deque()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def __iter__(self) -> AsyncCloseableIterator[T]:
         return self

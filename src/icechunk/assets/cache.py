@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
+from icechunk._fork import wait_for
 from icechunk.errors import IcechunkError
 
 __all__ = ["WeightedCache", "process_lock"]
@@ -28,32 +29,12 @@ V = TypeVar("V")
 log = logging.getLogger(__name__)
 
 
-class _ForkSafeLock:
-    """The lock of all caches, taken across ``os.fork`` so that no child inherits it half way."""
-
-    def __init__(self) -> None:
-        self.lock: Final = threading.Lock()
-        self._registered = False
-
-    def ensure_registered(self) -> None:
-        with self.lock:
-            if self._registered or not hasattr(os, "register_at_fork"):
-                return
-            self._registered = True
-        os.register_at_fork(
-            before=self.lock.acquire,
-            after_in_parent=self.lock.release,
-            after_in_child=self.lock.release,
-        )
-
-
-_guard = _ForkSafeLock()
-_lock = _guard.lock
+_lock: Final = threading.Lock()
 
 
 def process_lock() -> threading.Lock:
     """Return the one lock of all caches, for those who keep tables of caches."""
-    _guard.ensure_registered()
+    wait_for(_lock)
     return _lock
 
 
@@ -108,7 +89,7 @@ class WeightedCache(Generic[K, V]):
         setting: str = "",
         heavy_part: int = 2,
     ) -> None:
-        _guard.ensure_registered()
+        wait_for(_lock)
         self._name = name
         self._capacity = capacity
         self._weigh = weigh

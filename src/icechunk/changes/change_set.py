@@ -9,12 +9,12 @@ merge in `merge`, how one becomes a commit in `plan`.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+from icechunk._fork import new_rlock
 from icechunk.changes.chunk_log import ChunkLog
 from icechunk.changes.documents import ArrayGrid
 from icechunk.changes.moves import RequestedMove
@@ -68,7 +68,7 @@ class ChangeSet:
     """Counts the forks made; every edit carries the epoch it was made in."""
     lineage: tuple[tuple[Token, int], ...] = ()
     """The ancestors this set was forked from, each with the last epoch the fork could see."""
-    lock: AbstractContextManager[bool] = field(default_factory=threading.RLock, repr=False)
+    lock: AbstractContextManager[bool] = field(default_factory=new_rlock, repr=False)
     """Held by every edit while it is recorded, and by commit, fork and merge from first to last, so
     that an edit made meanwhile is either part of them or comes after them."""
     closed: bool = False
@@ -208,7 +208,7 @@ class ChangeSet:
         self.moves = state["moves"]
         self.token = fresh_token()
         self.epoch = 0
-        self.lock = threading.RLock()
+        self.lock = new_rlock()
         self.closed = False
         self.chunks = {}
         for node_id, data in state["chunks"].items():

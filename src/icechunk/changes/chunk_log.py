@@ -11,10 +11,10 @@ which tells afterwards what a fork could have seen of its parent and what it cou
 
 from __future__ import annotations
 
-import threading
 from itertools import count
 from typing import Final, NamedTuple
 
+from icechunk._fork import new_lock
 from icechunk.chunks import ChunkKind, ChunkRef, ChunkTable, concat_many, difference
 from icechunk.chunks.arrays import Coords as CoordRows
 
@@ -49,7 +49,7 @@ class ChunkLog:
         """Another number after every change: in this process, equal numbers mean equal content."""
         self._pending: dict[Coords, ChunkRef] = {}
         self._layers: list[Layer] = []
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def __bool__(self) -> bool:
         return bool(self._pending) or bool(self._layers)

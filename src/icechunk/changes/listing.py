@@ -35,13 +35,14 @@ def chunk_pieces(workspace: Workspace, node: NodeState) -> Iterator[ChunkTable]:
     """Yield every chunk the session sees, once: first what it wrote, then manifest by manifest."""
     grid = node.grid
     assert grid is not None
-    log = workspace.changes.chunks.get(node.id)
+    nodes = workspace.nodes  # the session may be committed while somebody iterates
+    log = nodes.changes.chunks.get(node.id)
     rank = len(grid.shape)
     written = log.table() if log else ChunkTable.empty(rank)
     is_there = in_grid(written, grid.num_chunks) & (written.kinds != ChunkKind.DELETED)
     yield written.take(is_there)
     for ref in node.manifests:
-        table = difference(workspace.manifest(ref).table(node.id, rank), written)
+        table = difference(workspace.manifest(ref, nodes).table(node.id, rank), written)
         inside = in_grid(table, grid.num_chunks)
         yield table if inside.all() else table.take(inside)
 

@@ -7,10 +7,10 @@ deleted, with updated documents overlaid.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from icechunk._fork import new_rlock
 from icechunk.changes.change_set import ChangeSet, NodeEdit
 from icechunk.changes.documents import ArrayGrid, parse_document
 from icechunk.changes.extents import ManifestFinder
@@ -56,7 +56,7 @@ class NodeView:
         self.changes = changes
         self._cache: dict[str, NodeState] = {}
         self._created_children: dict[str, set[str]] | None = None
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
 
     # --- questions -----------------------------------------------------------------------------
 

@@ -8,11 +8,11 @@ then fetch; put the object, then record the reference.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from icechunk._fork import new_lock
 from icechunk.changes.change_set import ChangeSet
 from icechunk.changes.chunk_log import TOMBSTONE
 from icechunk.changes.documents import chunk_grid_name
@@ -67,7 +67,7 @@ class Workspace:
         """Manifests that a commit stored which did not succeed, for the next attempt."""
         self._nodes: NodeView | None = None
         self._arrangement: Arrangement | None = None
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     @property
     def nodes(self) -> NodeView:
@@ -204,7 +204,9 @@ class Workspace:
             if ref is not None:
                 return None if ref.kind == ChunkKind.DELETED else ref
         manifest_ref = node.finder.find(coords)
-        return None if manifest_ref is None else self.manifest(manifest_ref).find(node.id, coords)
+        if manifest_ref is None:
+            return None
+        return self.manifest(manifest_ref, nodes).find(node.id, coords)
 
     def must_fetch(self, path: str, coords: Coords) -> bool:
         """Whether `locate` would have to wait for the snapshot or a manifest."""
@@ -217,28 +219,33 @@ class Workspace:
         ref = node.finder.find(coords)
         return ref is not None and not self.context.assets.has_manifest(ref.id)
 
-    def manifest(self, ref: ManifestRef) -> Manifest:
+    def manifest(self, ref: ManifestRef, nodes: NodeView | None = None) -> Manifest:
         """Fetch a manifest of the base snapshot, through the cache.
+
+        Whoever has looked at a node passes the view it was found in: a commit by another thread may
+        have taken the session to a snapshot that does not list the manifest any more.
 
         Raises
         ------
         FormatError
             Kind ``manifest-info-not-found``: the snapshot does not list the manifest.
         """
-        return self.context.assets.manifest(ref.id, size=self.manifest_file(ref.id).size_bytes)
+        file = self.manifest_file(ref.id, nodes)
+        return self.context.assets.manifest(ref.id, size=file.size_bytes)
 
-    def manifest_file(self, manifest_id: bytes) -> ManifestFile:
-        """Return what the base snapshot records of a manifest.
+    def manifest_file(self, manifest_id: bytes, nodes: NodeView | None = None) -> ManifestFile:
+        """Return what the base snapshot, of a view if given, records of a manifest.
 
         Raises
         ------
         FormatError
             Kind ``manifest-info-not-found``: the snapshot does not list it.
         """
-        info = self.base.manifest_files.find(manifest_id)
+        base = self.base if nodes is None else nodes.base
+        info = base.manifest_files.find(manifest_id)
         if info is None:
             raise FormatError(
-                f"manifest information cannot be found: snapshot {encode_id(self.snapshot_id)} "
+                f"manifest information cannot be found: snapshot {encode_id(base.id)} "
                 f"refers to manifest {encode_id(manifest_id)} but does not list it",
                 ErrorKind.MANIFEST_INFO_NOT_FOUND,
             )
@@ -250,9 +257,10 @@ class Workspace:
         if grid is None:
             raise InvalidInputError(f"`{node.path}` is not an array", ErrorKind.NOT_AN_ARRAY)
         rank = len(grid.shape)
-        tables = [self.manifest(ref).table(node.id, rank) for ref in node.manifests]
+        nodes = self.nodes
+        tables = [self.manifest(ref, nodes).table(node.id, rank) for ref in node.manifests]
         table = concat_many(tables) if tables else ChunkTable.empty(rank)
-        log = self.changes.chunks.get(node.id)
+        log = nodes.changes.chunks.get(node.id)
         if log:
             table = overlay(table, log.table(), drop_deleted=True)
         inside = in_grid(table, grid.num_chunks)

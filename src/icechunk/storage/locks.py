@@ -20,6 +20,7 @@ from functools import cache
 from threading import Lock
 from zlib import crc32
 
+from icechunk._fork import in_child
 from icechunk.errors import ErrorKind, StorageError
 
 if sys.platform == "win32":
@@ -154,8 +155,7 @@ def _lock_within(descriptor: int, patience: float) -> bool:
 @cache
 def _survive_forks() -> None:
     """Register the fork handler, the first time anybody locks anything."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_forget_parent)
+    in_child(_forget_parent)
 
 
 def _forget_parent() -> None:

@@ -16,14 +16,14 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypedDict, TypeVar
+from weakref import WeakSet
 
-import obstore
-from obstore import exceptions
-
+from icechunk._fork import in_child
 from icechunk.errors import ErrorKind, StorageError
+from icechunk.storage import obstore_library as library
 from icechunk.storage.base import (
     BytesLike,
     ObjectInfo,
@@ -43,7 +43,7 @@ from icechunk.storage.ranges import split
 from icechunk.storage.tuning import Tuning
 
 if TYPE_CHECKING:
-    from obstore import Attributes, GetOptions, ObjectMeta, PutMode
+    from obstore import Attributes, Bytes, GetOptions, ObjectMeta, PutMode
     from obstore.store import ObjectStore
 
     from icechunk.config import StorageSettings
@@ -61,7 +61,8 @@ _SMALLEST_PART = 5 * 1024 * 1024
 class ObjectStorage(Storage):
     """Keep objects in an object store, through obstore.
 
-    Subclasses say how to make its clients. Those are made when first used and never pickled.
+    Subclasses say how to make its clients. Those are made when first used, never pickled, and made
+    anew in a forked child.
     """
 
     def __init__(self, tuning: Tuning) -> None:
@@ -86,7 +87,7 @@ class ObjectStorage(Storage):
         """Download the whole object."""
 
         def download() -> bytes:
-            return obstore.get(self._read(), key).bytes().to_bytes()
+            return library.obstore.get(self._read(), key).bytes().to_bytes()
 
         return self._call("read", key, download)
 
@@ -101,7 +102,7 @@ class ObjectStorage(Storage):
         def download() -> Found | None:
             try:
                 return self._find(key, {"if_none_match": known.etag})
-            except exceptions.NotModifiedError:
+            except library.exceptions.NotModifiedError:
                 return None
 
         found = self._call("read", key, download)
@@ -113,8 +114,8 @@ class ObjectStorage(Storage):
         if start == end:
             return b""
 
-        def piece(begin: int, stop: int) -> obstore.Bytes:
-            return obstore.get_range(self._read(), key, start=begin, end=stop)
+        def piece(begin: int, stop: int) -> Bytes:
+            return library.obstore.get_range(self._read(), key, start=begin, end=stop)
 
         def download() -> bytes:
             starts, ends = self._pieces(start, end)
@@ -128,7 +129,7 @@ class ObjectStorage(Storage):
 
     def head(self, key: str) -> ObjectInfo:
         """Ask for size and modification time."""
-        meta = self._call("look up", key, lambda: obstore.head(self._read(), key))
+        meta = self._call("look up", key, lambda: library.obstore.head(self._read(), key))
         return ObjectInfo(key, meta["size"], _microseconds(meta["last_modified"]))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -138,10 +139,21 @@ class ObjectStorage(Storage):
             validate_key(prefix)
 
         def first() -> Iterator[Sequence[ObjectMeta]]:
-            return iter(obstore.list(self._read(), prefix or None, chunk_size=_LIST_PAGE))
+            return iter(library.obstore.list(self._read(), prefix or None, chunk_size=_LIST_PAGE))
+
+        process = os.getpid()
+
+        def following() -> Sequence[ObjectMeta] | None:
+            if os.getpid() != process:
+                raise StorageError(
+                    f"cannot go on listing {self._place()} in a process forked meanwhile: "
+                    "list it again",
+                    ErrorKind.CONCURRENCY,
+                )
+            return next(pages, None)
 
         pages = self._call("list", None, first)
-        while (page := self._call("list", None, lambda: next(pages, None))) is not None:
+        while (page := self._call("list", None, following)) is not None:
             for meta in page:
                 yield ObjectInfo(meta["path"], meta["size"], _microseconds(meta["last_modified"]))
 
@@ -150,7 +162,7 @@ class ObjectStorage(Storage):
     def put(self, key: str, data: BytesLike) -> None:
         """Upload an object whatever was there."""
         options = self._upload_options(key, data)
-        self._call("write", key, lambda: obstore.put(self._write(), key, data, **options))
+        self._call("write", key, lambda: library.obstore.put(self._write(), key, data, **options))
 
     def copy(self, source: str, target: str) -> None:
         """Have the server copy the object, unless it cannot or the copy needs a storage class."""
@@ -161,8 +173,8 @@ class ObjectStorage(Storage):
 
         def copy() -> bool:
             try:
-                obstore.copy(self._write(), source, target)
-            except exceptions.BaseError as error:
+                library.obstore.copy(self._write(), source, target)
+            except library.exceptions.BaseError as error:
                 if cannot_copy(error):
                     return False
                 raise
@@ -180,7 +192,7 @@ class ObjectStorage(Storage):
         Where the store keeps no metadata this takes an object of equal content for ours, so
         the content should hold something unique to the attempt.
         """
-        _check_process()
+        library.ensure_usable()
         validate_key(key)
         attributes = self._attributes(key)
         write_id = None
@@ -190,7 +202,7 @@ class ObjectStorage(Storage):
         mode = self._mode(key, expected)
         try:
             # In one request, since conditions do not go with multipart uploads.
-            result = obstore.put(
+            result = library.obstore.put(
                 self._write(),
                 key,
                 attempt.data,
@@ -213,7 +225,10 @@ class ObjectStorage(Storage):
         while batch := list(islice(remaining, _DELETE_BATCH)):
             for key in batch:
                 validate_key(key)
-            self._call("delete", None, partial(obstore.delete, self._write(), batch))
+            self._call("delete", None, partial(self._delete, batch))
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        library.obstore.delete(self._write(), keys)
 
     # Coroutines
 
@@ -221,7 +236,7 @@ class ObjectStorage(Storage):
         """Download the whole object."""
 
         async def download() -> bytes:
-            result = await obstore.get_async(self._read(), key)
+            result = await library.obstore.get_async(self._read(), key)
             return (await result.bytes_async()).to_bytes()
 
         return await self._await("read", key, download)
@@ -232,8 +247,8 @@ class ObjectStorage(Storage):
         if start == end:
             return b""
 
-        async def piece(begin: int, stop: int) -> obstore.Bytes:
-            return await obstore.get_range_async(self._read(), key, start=begin, end=stop)
+        async def piece(begin: int, stop: int) -> Bytes:
+            return await library.obstore.get_range_async(self._read(), key, start=begin, end=stop)
 
         async def download() -> bytes:
             starts, ends = self._pieces(start, end)
@@ -248,7 +263,7 @@ class ObjectStorage(Storage):
         options = self._upload_options(key, data)
 
         async def upload() -> None:
-            await obstore.put_async(self._write(), key, data, **options)
+            await library.obstore.put_async(self._write(), key, data, **options)
 
         await self._await("write", key, upload)
 
@@ -261,7 +276,7 @@ class ObjectStorage(Storage):
     # Parts of requests
 
     def _find(self, key: str, options: GetOptions | None = None) -> Found:
-        result = obstore.get(self._read(), key, options=options)
+        result = library.obstore.get(self._read(), key, options=options)
         return Found(
             data=result.bytes().to_bytes(),
             version=_version(result.meta["e_tag"]),
@@ -324,17 +339,24 @@ class ObjectStorage(Storage):
     # Calls
 
     def _read(self) -> ObjectStore:
-        if self._reader is None:  # threads racing here make two, and one is dropped
-            self._reader = self._make_client(writing=False)
-        return self._reader
+        client = self._reader
+        if client is None:  # threads racing here make two, and one is dropped
+            client = self._reader = self._connect(writing=False)
+        return client
 
     def _write(self) -> ObjectStore:
-        if self._writer is None:
-            self._writer = self._make_client(writing=True)
-        return self._writer
+        client = self._writer
+        if client is None:
+            client = self._writer = self._connect(writing=True)
+        return client
+
+    def _connect(self, *, writing: bool) -> ObjectStore:
+        _survive_forks()
+        _connected.add(self)
+        return self._make_client(writing=writing)
 
     def _call(self, verb: str, key: str | None, request: Callable[[], T]) -> T:
-        _check_process()
+        library.ensure_usable()
         if key is not None:
             validate_key(key)
         try:
@@ -344,7 +366,7 @@ class ObjectStorage(Storage):
         raise failure  # out here it has no context, and so carries none of the original's text
 
     async def _await(self, verb: str, key: str, request: Callable[[], Awaitable[T]]) -> T:
-        _check_process()
+        library.ensure_usable()
         validate_key(key)
         try:
             return await request()
@@ -383,21 +405,17 @@ def _microseconds(time: datetime) -> int:
     return (time - _EPOCH) // _MICROSECOND
 
 
-_first_process: int | None = None
+# Storages that have made clients, for a child to begin without.
+_connected: WeakSet[ObjectStorage] = WeakSet()
 
 
-def _check_process() -> None:
-    """Refuse to work in a forked child of a process that used obstore: it would hang.
+@cache
+def _survive_forks() -> None:
+    in_child(_forget_clients)
 
-    The threads that obstore runs requests on do not exist in the child.
-    """
-    global _first_process
-    process = os.getpid()
-    if _first_process is None:
-        _first_process = process
-    elif _first_process != process:
-        raise StorageError(
-            "object stores cannot be used in a process forked from one that used them: start "
-            "workers by 'spawn' or 'forkserver' (multiprocessing.set_start_method)",
-            ErrorKind.CONCURRENCY,
-        )
+
+def _forget_clients() -> None:
+    for storage in _connected:
+        library.abandon(storage._reader, storage._writer)
+        storage._reader = storage._writer = None
+    _connected.clear()

@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from obstore import exceptions
-
 from icechunk.errors import ErrorKind, StorageError
+from icechunk.storage import obstore_library as library
 from icechunk.storage.base import ObjectNotFound, PreconditionFailed
 
 _LONGEST = 500  # characters
@@ -21,16 +20,10 @@ _BUCKET_MISSING = ("NoSuchBucket", "ContainerNotFound", "The specified bucket do
 _THROTTLED = ("429 Too Many Requests", "SlowDown", "503 Slow Down", "503 Service Unavailable")
 _RANGE = "416 Range Not Satisfiable"
 
-_REFUSED = (exceptions.AlreadyExistsError, exceptions.PreconditionError)
-_DENIED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
-_NEVER_SENT = (
-    exceptions.NotSupportedError,
-    exceptions.InvalidPathError,
-    exceptions.UnknownConfigurationKeyError,
-    FileNotFoundError,
-    ValueError,
-    TypeError,
-)
+# Names of the classes in obstore's module of exceptions.
+_REFUSED = ("AlreadyExistsError", "PreconditionError")
+_DENIED = ("PermissionDeniedError", "UnauthenticatedError")
+_NEVER_SENT = ("NotSupportedError", "InvalidPathError", "UnknownConfigurationKeyError")
 _REJECTED = re.compile(r"status code: 4(?!08|29)\d\d\b")  # by the server, for good
 _NOT_THERE = re.compile(r"status code: (405|501)\b|\bNotImplemented\b|\bMethodNotAllowed\b")
 _BUILDER = "builder error"
@@ -49,9 +42,9 @@ def translate(
         )
     if isinstance(error, FileNotFoundError):
         return ObjectNotFound(f"object not found: {key!r} in {place}")
-    if isinstance(error, _REFUSED):
+    if _is_one_of(error, _REFUSED):
         return PreconditionFailed(f"{subject} is not in the expected state: {text}")
-    if isinstance(error, _DENIED):
+    if _is_one_of(error, _DENIED):
         message += "; check the credentials and their permissions"
     elif _BUILDER in text:
         message += "; plain http needs allow_http=True"
@@ -64,7 +57,8 @@ def translate(
 def had_no_effect(error: BaseException) -> bool:
     """Tell whether a failed write was certainly not carried out."""
     return (
-        isinstance(error, _REFUSED + _DENIED + _NEVER_SENT)
+        isinstance(error, FileNotFoundError | ValueError | TypeError)
+        or _is_one_of(error, _REFUSED + _DENIED + _NEVER_SENT)
         or _BUILDER in str(error)
         or _REJECTED.search(str(error)) is not None
     )
@@ -72,8 +66,13 @@ def had_no_effect(error: BaseException) -> bool:
 
 def cannot_copy(error: BaseException) -> bool:
     """Tell whether the server does not know how to copy, as opposed to failing at it."""
-    is_unsupported = isinstance(error, exceptions.NotSupportedError)
+    is_unsupported = _is_one_of(error, ("NotSupportedError",))
     return is_unsupported or _NOT_THERE.search(str(error)) is not None
+
+
+def _is_one_of(error: BaseException, names: Iterable[str]) -> bool:
+    # Looked up each time: a forked child works with another copy of the library.
+    return isinstance(error, tuple(getattr(library.exceptions, name) for name in names))
 
 
 def _clean(text: str, secrets: Iterable[str]) -> str:

@@ -16,8 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from obstore.store import S3Store
-
+from icechunk.storage import obstore_library as library
 from icechunk.storage.credentials import S3Anonymous, S3Credentials, S3Static, S3StaticCredentials
 from icechunk.storage.object_store import ObjectStorage
 from icechunk.storage.tuning import Tuning
@@ -152,7 +151,7 @@ class S3Storage(ObjectStorage):
             # A provider rather than config values, which a session token from the environment
             # would complete with somebody else's.
             provider = _Fixed(credentials.credentials)
-        return S3Store(
+        return library.store.S3Store(
             target.bucket,
             prefix=target.prefix or None,
             config=config,  # type: ignore[arg-type]  # built up key by key
