@@ -543,7 +543,7 @@ def _touches() -> dict[str, Call]:
         "nothing": (lambda at: None,),
         "nothing, both ways": (lambda at: None, lambda at: None),
         "one place": (lambda at: [3, 1],),
-        "tuples": (tuple,),
+        "tuples": (lambda at: tuple(at),),
         "an integer": (lambda at: 3,),
         "floats": (lambda at: [0.0, 0.0],),
         "a failure backward": (lambda at: [3, 1], fail),
