@@ -418,14 +418,73 @@ def test_a_lost_race_leaves_the_moves_to_be_replayed(tree):
     with pytest.raises(ConflictError):
         session.commit("second")
     assert session.status().moved_nodes[0] == ("/group", "/g")
-    workspace = session._workspace
-    theirs = other._workspace.base.nodes
-    assert "/g/new" in replay(workspace.changes.moves, theirs)
-    # what a rebase does: the same moves on another base
-    workspace.snapshot_id, workspace._nodes = other._workspace.snapshot_id, None
+    assert "/g/new" in replay(session._workspace.changes.moves, other._workspace.base.nodes)
+    session.rebase(icechunk.ConflictDetector())
+    assert session.mode is icechunk.SessionMode.rearrange
     assert ("/group/new", "/g/new") in session.status().moved_nodes
     session.commit("second")
     assert "g/new/zarr.json" in keys(tree.readonly_session("main"))
+
+
+def test_a_rebase_finds_what_is_in_the_way(tree):
+    moving = {name: tree.rearrange_session("main") for name in ("onto", "gone", "moved")}
+    moving["onto"].move("/group", "/new")
+    moving["gone"].move("/plain", "/p")
+    moving["moved"].move("/group", "/new")
+    for name, act in (
+        ("onto", lambda s: put(s, "new/zarr.json", GROUP)),
+        ("gone", lambda s: s.store.delete_sync("plain/zarr.json")),
+        ("moved", None),
+    ):
+        base = tree.lookup_branch("main")
+        if act is None:
+            other = tree.rearrange_session("main")
+            other.move("/group/inner", "/inner")
+        else:
+            other = tree.writable_session("main")
+            act(other)
+        other.commit(name)
+        session = moving[name]
+        status = session.status()
+        error = NodeNotFoundError if name == "gone" else icechunk.RebaseFailedError
+        with pytest.raises(error) as caught:
+            session.rebase(icechunk.BasicConflictSolver())
+        if name == "onto":
+            assert [conflict.path for conflict in caught.value.conflicts] == ["/new"]
+        assert session.status() == status
+        tree.reset_branch("main", base)
+
+
+def test_moves_are_flushed_and_amended(tree):
+    session = tree.rearrange_session("main")
+    session.move("/group", "/g")
+    snapshot_id = session.flush("aside")
+    assert "g/zarr.json" in keys(tree.readonly_session(snapshot_id=snapshot_id))
+    assert "group/zarr.json" in keys(tree.readonly_session("main"))
+    for source, target in (("/group", "/g"), ("/g", "/h")):
+        session = tree.rearrange_session("main")
+        session.move(source, target)
+        if target == "/g":
+            parent = session.snapshot_id
+            session.commit("moved")
+        else:
+            amended = session.amend("moved on")
+    assert tree.lookup_snapshot(amended).parent_id == parent
+    diff = tree.diff(from_snapshot_id=parent, to_branch="main")
+    assert ("/group", "/h") in diff.moved_nodes
+    edit = tree.writable_session("main")
+    put(edit, "new/zarr.json", GROUP)
+    with pytest.raises(SessionStateError) as caught:
+        edit.amend("edited")
+    assert caught.value.kind == "rearrange-session-only"
+    for act in ("flush", "amend"):
+        session = tree.rearrange_session("main")
+        session.move("/plain", "/p")
+        tree.set_feature_flag("move_node", False)
+        with pytest.raises(SessionStateError, match="move_node") as caught:
+            getattr(session, act)("too late")
+        assert caught.value.kind == "feature-flag-disabled"
+        tree.set_feature_flag("move_node", None)
 
 
 def test_an_error_inside_takes_moves_back(tree):
