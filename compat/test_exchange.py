@@ -30,6 +30,7 @@ SCENARIOS: dict[str, tuple[str, dict[str, Any]]] = {
     "split: every axis": ("splitting", {"split": "every axis"}),
     "split: by dimension name": ("splitting", {"split": "by dimension name"}),
     "split: by path": ("splitting", {"split": "by path"}),
+    **{f"resplitting {seed}": ("resplitting", {"seed": seed}) for seed in range(6)},
 }
 
 

@@ -326,6 +326,41 @@ def splitting(path: str, split: str) -> None:
         zarr.open_array(store, path="coarse/data")[0, 0] = 5
 
 
+def resplitting(path: str, seed: int) -> None:
+    """Arrays of three ranks whose splits, grids and chunks change at random in every commit."""
+    choose = random.Random(seed)
+    create(path)
+    shapes = {"one": [9], "two": [7, 5], "three": [4, 3, 5]}
+    for step in range(10):
+        rules = {"any": {("axis", axis): choose.randint(1, 6) for axis in range(3)}}
+        for axis in range(3):
+            if choose.random() < 0.3:
+                del rules["any"]["axis", axis]
+        manifest = icechunk.ManifestConfig(splitting=_splitting(rules))
+        repo = open_repository(path, config=icechunk.RepositoryConfig(manifest=manifest))
+        with committing(repo, f"step {step}") as store:
+            root = zarr.open_group(store, mode="a")
+            for name, shape in shapes.items():
+                if step == 0:
+                    root.create_array(name, shape=shape, chunks=[1] * len(shape), dtype="int16")
+                    continue
+                array = root[name]
+                if choose.random() < 0.4:
+                    shape[:] = [max(1, n + choose.randint(-3, 3)) for n in shape]
+                    array.resize(shape)
+                for _ in range(choose.choice([0, 0, 1, 3])):
+                    first = [choose.randrange(n) for n in shape]
+                    box = [
+                        slice(low, choose.randint(low, n) + 1)
+                        for low, n in zip(first, shape, strict=True)
+                    ]
+                    # whole chunks of the fill value are deleted, or never made
+                    array[tuple(box)] = choose.choice([0, step, step])
+            root.attrs["step"] = step
+        if step in (5, 8):
+            repo.rewrite_manifests(f"rewritten {step}", branch="main")
+
+
 def _splitting(rules: dict[Any, dict[Any, int]]) -> icechunk.ManifestSplittingConfig:
     condition, axis = icechunk.ManifestSplitCondition, icechunk.ManifestSplitDimCondition
     arrays = {"path": condition.path_matches, "name": condition.name_matches}

@@ -173,3 +173,39 @@ def test_resolution_against_the_obvious_way(items: Any, path: str, names: Any) -
         return None
 
     assert split_sizes_for(rules(*items), path, names, 3) == tuple(map(size, range(3)))
+
+
+@pytest.mark.parametrize("pattern", ["(", "*", "a{2,1}", "(?P<n>", "[z-a]", r"\p{Greek}"])
+def test_an_invalid_pattern_never_matches_and_is_reported_once(
+    pattern: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    from icechunk.config import regexes
+
+    regexes._compiled.cache_clear()
+    for _ in range(2):
+        assert not Split.path_matches(pattern).matches(f"/{pattern}")
+        assert not Split.name_matches(pattern).matches(f"/{pattern}")
+        assert not Preload.path_matches(pattern).matches(f"/{pattern}", 1)
+        config = rules((Split.AnyArray(), [(Dim.DimensionName(pattern), 3)]))
+        assert split_sizes_for(config, "/a", (pattern,), 1) == (None,)
+    assert Split.or_conditions([Split.path_matches(pattern), Split.AnyArray()]).matches("/a")
+    [record] = caplog.records
+    assert repr(pattern) in record.getMessage()
+    assert record.levelname == "WARNING"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            ARRAYS, st.dictionaries(DIMS, st.integers(1, 9), max_size=3).map(lambda d: d.items())
+        ),
+        max_size=4,
+        unique_by=lambda rule: rule[0],
+    )
+)
+def test_dictionaries_there_and_back(items: Any) -> None:
+    config = rules(*items)
+    as_dict = config.to_dict()
+    assert list(as_dict) == [condition for condition, _ in items]
+    assert [list(dims.items()) for dims in as_dict.values()] == [list(d) for _, d in items]
+    assert ManifestSplittingConfig.from_dict(as_dict) == config

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from icechunk.changes.composite import composite_log
 from icechunk.chunks import ChunkTable
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.errors import FormatError
@@ -247,20 +246,6 @@ NEW = TransactionLog(
     updated_chunks={A: coords([2], [3])},
     moves=(Move("/b", "/z/e", A, True), Move("/d", "/c", C, False), Move("/x", "/z", B, True)),
 )
-
-
-def test_logs_in_a_row_make_one():
-    log = composite_log([OLD, NEW], ID)
-    assert log.id == ID
-    assert log.new_arrays.tolist() == [list(A), list(B)]
-    assert log.deleted_arrays.tolist() == [list(B)]
-    assert {k: v.tolist() for k, v in log.updated_chunks.items()} == {
-        A: [[1], [2], [3]],
-        B: [[0]],
-    }
-    # chained, without what came back, by destination
-    assert log.moves == (Move("/x", "/z", B, True), Move("/a", "/z/e", A, True))
-    assert composite_log([NEW], ID).moves[0].to_path == "/c"
 
 
 def test_pruned_ancestors_are_part_of_a_log():

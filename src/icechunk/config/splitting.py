@@ -97,7 +97,11 @@ class ManifestSplittingConfig(Settings):
         )
 
     def to_dict(self) -> SplitSizesDict:
-        """Return the rules as nested dicts; empty when none are set."""
+        """Return the rules as nested dicts; empty when none are set.
+
+        Rules in which a condition comes twice, with others between, do not fit into a dict: there
+        the last of the equal conditions counts.
+        """
         return {condition: dict(dims) for condition, dims in self.split_sizes or ()}
 
     def __repr__(self) -> str:

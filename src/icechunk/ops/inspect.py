@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import reduce
 from typing import Any, Final
 
-from icechunk.changes.composite import composite_log
+from icechunk.changes.log import merged_log
 from icechunk.chunks import ChunkKind
 from icechunk.format.envelope import FileKind, Header, read_header
 from icechunk.format.ids import encode_id, encode_ids
@@ -26,6 +27,7 @@ from icechunk.format.ops_log import (
     UpdateEntry,
     UpdateKind,
 )
+from icechunk.format.paths import segment_order_key
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot import decode_snapshot
 from icechunk.format.snapshot_table import SnapshotEntry
@@ -138,7 +140,8 @@ def describe_transaction_log(
     log = decode_transaction_log(data, key)
     found = [(log_id, older) for log_id, older in pruned if older is not None]
     if found:
-        log = composite_log([*(older for _, older in found), log], log.id)
+        log = reduce(merged_log, [*(older for _, older in found), log])
+    moves = sorted(log.moves, key=lambda move: segment_order_key(move.to_path))
     described: Described = {
         "header": _header(read_header(data, FileKind.TRANSACTION_LOG, key)),
         **{name: encode_ids(getattr(log, name)) for name in ID_LISTS},
@@ -146,7 +149,7 @@ def describe_transaction_log(
             {"node_id": encode_id(node_id), "chunks": coords.tolist()}
             for node_id, coords in sorted(log.updated_chunks.items())
         ],
-        "moved_nodes": [{"from": move.from_path, "to": move.to_path} for move in log.moves],
+        "moved_nodes": [{"from": move.from_path, "to": move.to_path} for move in moves],
     }
     if pruned:
         described["synthetic_composite"] = {
