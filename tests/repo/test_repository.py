@@ -4,7 +4,9 @@ import copy
 import os
 import pickle
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -690,3 +692,47 @@ class TestDisplay:
             "SpecVersion.v2 (current)",
         )
         assert SpecVersion.current() == SpecVersion.v2 == 2
+
+
+class TestLongHistories:
+    """Thousands of snapshots, each with metadata, in one table."""
+
+    COUNT = 3000
+
+    @pytest.fixture
+    def long(self, repo, storage):
+        from icechunk.format.repo_info import SnapshotTable, decode_repo_info, encode_repo_info
+        from icechunk.format.snapshot_table import SnapshotEntry
+
+        session = repo.writable_session("main")
+        session.commit("tip", allow_empty=True)
+        info = decode_repo_info(storage.get("repo"))
+        root, tip = (info.snapshots.entry(row) for row in info.snapshots.ancestry(
+            info.branches["main"]))  # fmt: skip
+        if root.parent_id is not None:
+            root, tip = tip, root
+        start = root.flushed_at - 10**9
+        entries = [replace(root, flushed_at=start)]
+        for number in range(self.COUNT):
+            name = number.to_bytes(4, "big") * 3
+            previous = entries[-1].id
+            entries.append(
+                SnapshotEntry(name, previous, start + 1 + number, f"n{number}", {"n": number})
+            )
+        entries.append(replace(tip, parent_id=entries[-1].id))
+        table = SnapshotTable.from_entries(entries)
+        storage.put("repo", encode_repo_info(replace(info, snapshots=table)))
+        return repo
+
+    def test_everything_is_there(self, long, storage):
+        tip = long.writable_session("main").commit("on top", allow_empty=True)
+        for repo in (long, Repository.open(storage)):
+            history = list(repo.ancestry(branch="main"))
+            assert len(history) == self.COUNT + 3
+            assert history[0].id == tip
+            assert [info.metadata["n"] for info in history[2:-1]] == [*range(self.COUNT)][::-1]
+            assert [info.message for info in history[2:-1]] == [
+                f"n{n}" for n in reversed(range(self.COUNT))
+            ]
+            assert all(a.parent_id == b.id for a, b in pairwise(history))
+            assert history[-1].parent_id is None

@@ -125,7 +125,7 @@ def test_reading_creates_nothing(tmp_path):
     with pytest.raises(ObjectNotFound):
         storage.get_versioned("repo")
     with pytest.raises(PreconditionFailed):
-        storage.put_if("repo", b"x", local_module._version(b""))
+        storage.put_if("repo", b"x", storage._version(b""))
     assert os.listdir(tmp_path) == []
     storage.prepare()
     assert os.listdir(tmp_path) == ["absent"]
@@ -363,3 +363,18 @@ def test_settings():
     assert settings.unsafe_use_conditional_update is True
     assert settings.unsafe_use_metadata is False
     assert settings.retries.max_tries == 1
+
+
+def test_versions_are_of_the_content_asked_for_last(storage):
+    """What was hashed last is remembered, and mistaken for nothing else."""
+    one = storage.put_if("repo", b"one", None)
+    two = storage.put_if("repo", bytearray(b"two"), one)
+    assert two != one
+    assert storage.get_if_changed("repo", two) is None
+    assert storage.get_if_changed("repo", one) == (b"two", two)
+    storage.put("repo", b"one")
+    assert storage.get_versioned("repo") == (b"one", one)
+    with pytest.raises(PreconditionFailed):
+        storage.put_if("repo", b"three", two)
+    assert LocalStorage(storage.root).get_versioned("repo") == (b"one", one)
+    assert pickle.loads(pickle.dumps(storage)).get_versioned("repo") == (b"one", one)
