@@ -228,8 +228,8 @@ def test_waits_grow_with_losses_and_shrink_with_successes(race, monkeypatch):
         session = race.repo.writable_session("main")
         write(session, "b", n % 16)
         session.commit("alone", rebase_with=ConflictDetector())
-    assert sorted(race.sleeps, reverse=True) == race.sleeps
-    assert 0 < len(race.sleeps) < 30
+    assert 0 < len(race.sleeps) < 25
+    assert race.sleeps[-1] < race.sleeps[0]
 
 
 def test_without_a_solver_nobody_waits_or_queues(race, monkeypatch):

@@ -34,9 +34,11 @@ from icechunk.errors import (
 )
 from icechunk.format.ids import encode_id, ids_of_column
 from icechunk.format.layout import manifest_key, snapshot_key, transaction_key
+from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot import Snapshot
 from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.format.transaction_log import TransactionLog
+from icechunk.repo.pace import Traffic
 from icechunk.repo.preconditions import NotRoot, Precondition
 from icechunk.repo.updates import (
     COMMIT_MOVES,
@@ -106,9 +108,10 @@ def commit(
         queue = storage.turn(PATIENCE_SECONDS)
     try:
         with queue as in_turn:
-            is_racing = solver is not None and not in_turn
-            if is_racing:
-                run.pause()
+            # Others have gone on when a pause is over: rebase after it, right before the attempt.
+            is_racing = solver is not None and tries > 0 and not in_turn
+            if solver is not None and is_racing and run.pause():
+                rebase(workspace, order.branch, solver)
             for attempt in count():
                 try:
                     return run.attempt(None if solver is None else attempt)
@@ -117,7 +120,7 @@ def commit(
                         raise
                 if is_racing and run.has_lost_work:
                     run.pause()
-                rebase(workspace, order.branch, solver)  # right before the attempt, not sooner
+                rebase(workspace, order.branch, solver)
     finally:
         run.drop_debris()
     raise AssertionError("unreachable")
@@ -142,12 +145,13 @@ class _Run:
         self.has_lost_work = False
         """Whether the last attempt had written something before it found the race lost."""
 
-    def pause(self) -> None:
-        """Wait as long as the contention of the past asks for."""
+    def pause(self) -> bool:
+        """Wait as long as the contention of the past asks for; False when that is not at all."""
         context = self._workspace.context
         delay = context.pace.delay(context.world.uniform())
         if delay:
             context.world.sleep(delay)
+        return bool(delay)
 
     def attempt(self, number: int | None) -> Snapshot:
         """Try once; raises ConflictError when others were faster."""
@@ -167,21 +171,28 @@ class _Run:
         if order.amend:
             change = AmendSnapshot(order.branch, _entry(snapshot, None), parent, rules)
         try:
-            context.update(change)
+            info = context.update(change)
         except ConflictError:
             # What is about to be deleted must not be known to anybody, whatever the loop believes.
-            if snapshot.id not in context.info().snapshots:
+            info = context.info()
+            if snapshot.id not in info.snapshots:
                 self._debris += [snapshot_key(snapshot.id), transaction_key(snapshot.id)]
                 self.has_lost_work = True
-                context.pace.lost((context.world.now_us() - started) / 1e6)
+                context.pace.lost(*self._experience(info, started))
                 raise
         except BaseException:
             workspace.written.share()  # it may have taken effect, or may yet
             raise
-        context.pace.won((context.world.now_us() - started) / 1e6)
+        context.pace.won(*self._experience(info, started), snapshot.id)
         used = set(ids_of_column(snapshot.manifest_files.ids))
         self._debris += map(manifest_key, workspace.written.take_unused(used))
         return snapshot
+
+    def _experience(self, info: RepoInfo, started: int) -> tuple[float, Traffic]:
+        """Return how long the attempt took and what else was going on."""
+        context = self._workspace.context
+        now = context.world.now_us()
+        return (now - started) / 1e6, context.pace.traffic(info, self._order.branch, now)
 
     def _amended_log(self) -> TransactionLog:
         base = self._workspace.snapshot_id

@@ -19,14 +19,22 @@ import numpy.typing as npt
 
 from icechunk._display import Block, Shown
 from icechunk.changes.change_set import ChangeSet, NodeEdit
-from icechunk.chunks import ChunkTable, intersect_coords
-from icechunk.chunks.arrays import Coords
+from icechunk.chunks import ChunkTable
+from icechunk.chunks.arrays import Coords, Mask
 from icechunk.format.ids import NODE_ID_SIZE, encode_id, id_column
 from icechunk.format.nodes import NodeTable
 from icechunk.format.paths import ancestors
 from icechunk.format.transaction_log import TransactionLog
 
-__all__ = ["Clash", "Comparison", "Conflict", "ConflictType", "OurEdits", "find_conflicts"]
+__all__ = [
+    "Clash",
+    "Comparison",
+    "Conflict",
+    "ConflictType",
+    "OurChunks",
+    "OurEdits",
+    "find_conflicts",
+]
 
 
 class ConflictType(Enum):
@@ -120,6 +128,29 @@ class Clash:
 NodeIds = npt.NDArray[np.uint8]
 
 
+@dataclass(slots=True)
+class OurChunks:
+    """What we wrote or deleted in one array, and how much of that we still stand by."""
+
+    table: ChunkTable
+    kept: Mask = field(init=False)
+    """Rows that no solver has taken back."""
+
+    def __post_init__(self) -> None:
+        self.kept = np.ones(len(self.table), np.bool_)
+
+    def shared_with(self, coords: Coords) -> Coords:
+        """Return those of the sorted coordinates at which we have something too."""
+        rows = self.table.locate(coords)
+        is_shared = rows >= 0
+        is_shared[is_shared] = self.kept[rows[is_shared]]
+        return coords[is_shared]
+
+    def take_back(self, coords: Coords) -> None:
+        """Stand no longer by what is at the coordinates."""
+        self.kept[self.table.locate(coords)] = False
+
+
 @dataclass(frozen=True, slots=True)
 class OurEdits:
     """The edits of a session by kind, in order of paths; gathered once for a whole rebase."""
@@ -130,7 +161,7 @@ class OurEdits:
     deleted_arrays: Mapping[bytes, str]
     """Paths by node id, of nodes of the base snapshot."""
     deleted_groups: Mapping[bytes, str]
-    chunks: Mapping[bytes, ChunkTable]
+    chunks: dict[bytes, OurChunks]
     """What was written or deleted, by the id of an array of the base snapshot."""
     paths: Callable[[bytes], str | None]
     """Path of an array of the base snapshot."""
@@ -159,14 +190,16 @@ class OurEdits:
             updated_groups={edit.id: edit for edit in updated if edit.grid is None},
             deleted_arrays={node.id: node.path for node in deleted if node.is_array},
             deleted_groups={node.id: node.path for node in deleted if not node.is_array},
-            chunks=dict(written),
+            chunks={node_id: OurChunks(table) for node_id, table in written},
             paths=path_of,
         )
 
-    @property
-    def change_the_tree(self) -> bool:
-        """Whether it matters to them which nodes there are."""
-        return bool(self.changes.created)
+    def take_back(self, node_id: bytes, coords: Coords) -> None:
+        """Forget that we wrote some chunks of an array."""
+        chunks = self.chunks[node_id]
+        chunks.take_back(coords)
+        if not chunks.kept.any():
+            del self.chunks[node_id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,11 +284,11 @@ def chunks_in_updated_arrays(both: Comparison) -> Iterator[Clash]:
 
 def chunks_updated_twice(both: Comparison) -> Iterator[Clash]:
     """Find the chunks that both wrote or deleted."""
-    for node_id, table in both.ours.chunks.items():
+    for node_id, ours in both.ours.chunks.items():
         coords = both.theirs.updated_chunks.get(node_id)
-        if coords is None or coords.shape[1] != table.rank:
+        if coords is None or coords.shape[1] != ours.table.rank:
             continue
-        shared = intersect_coords(table.coords, coords)
+        shared = ours.shared_with(coords)
         if len(shared):
             path = both.path_of(node_id)
             yield Clash(ConflictType.ChunkDoubleUpdate, path, node_id, shared)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import Final
+
+import numpy as np
 
 from icechunk.assets.manager import AssetManager
 from icechunk.changes.conflicts import (
@@ -22,9 +23,9 @@ from icechunk.changes.conflicts import (
     find_conflicts,
 )
 from icechunk.changes.moves import Arrangement, RequestedMove
-from icechunk.changes.solvers import ConflictSolver, Resolution
+from icechunk.changes.solvers import ConflictSolver
 from icechunk.changes.workspace import Workspace
-from icechunk.chunks import difference
+from icechunk.chunks.arrays import Coords
 from icechunk.errors import (
     AlreadyExistsError,
     ErrorKind,
@@ -71,60 +72,66 @@ def rebase(workspace: Workspace, branch: str, solver: ConflictSolver) -> None:
     if tip == workspace.snapshot_id:
         return
     unseen = commits_since(info, workspace.snapshot_id, tip)
-    solved = _solve(workspace, unseen.commits, solver)
+    progress = _Progress(workspace)
     if unseen.is_continuation:
-        for step in solved:
-            step.apply(workspace)
+        try:
+            progress.solve(unseen.commits, solver)
+        finally:
+            progress.apply()
         return
     # The branch was reset, or its tip amended: our base is not part of its history, and neither
     # is anything between. So it is all or nothing.
-    steps = list(solved)
+    progress.solve(unseen.commits, solver)
     _require_nodes(workspace, tip)
-    for step in steps:
-        step.apply(workspace)
-    workspace.rebase_to(tip)
+    progress.apply(tip)
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One commit that our edits can follow."""
+class _Progress:
+    """How far our edits have come; only `apply` changes the workspace."""
 
-    commit: bytes
-    resolutions: tuple[Resolution, ...]
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._commit: bytes | None = None
+        self._taken_back: dict[bytes, list[Coords]] = {}
 
-    def apply(self, workspace: Workspace) -> None:
-        """Take back the edits that the solver gave up, and go on from the commit."""
-        for resolution in self.resolutions:
-            for node_id, coords in resolution.dropped_chunks:
-                workspace.changes.chunks[node_id].drop(coords)
-        workspace.rebase_to(self.commit)
+    def solve(self, commits: Sequence[LoggedSnapshot], solver: ConflictSolver) -> None:
+        """Compare our edits with one commit after the other, until the solver gives up."""
+        workspace = self._workspace
+        assets = workspace.context.assets
+        nodes = workspace.base.nodes
+        ours = OurEdits.of(workspace.changes, nodes)
+        known: Callable[[], NodeTable] = lambda: nodes  # noqa: E731
+        logs = _fetch_logs(assets, [log_id for commit in commits for log_id in commit.logs])
+        for commit in commits:
+            resolutions = []
+            for _ in commit.logs:
+                theirs = next(logs)
+                is_another_tree = _changes_the_tree(theirs)
+                if is_another_tree:
+                    known = _nodes_of(assets, commit.id)
+                conflicts = find_conflicts(Comparison(ours, theirs, known))
+                if ours.changes.moves and is_another_tree and not conflicts:
+                    conflicts = _clashes_of_moves(ours.changes.moves, known())
+                resolution = solver.resolve(conflicts)
+                if resolution is None:
+                    raise RebaseFailedError(
+                        encode_id(commit.id), [clash.public() for clash in conflicts]
+                    )
+                for node_id, coords in resolution.dropped_chunks:
+                    ours.take_back(node_id, coords)
+                resolutions.append(resolution)
+            self._commit = commit.id
+            for resolution in resolutions:
+                for node_id, coords in resolution.dropped_chunks:
+                    self._taken_back.setdefault(node_id, []).append(coords)
 
-
-def _solve(
-    workspace: Workspace, commits: Sequence[LoggedSnapshot], solver: ConflictSolver
-) -> Iterator[_Step]:
-    """Compare our edits with one commit after the other; changes nothing."""
-    assets = workspace.context.assets
-    nodes = workspace.base.nodes
-    ours = OurEdits.of(workspace.changes, nodes)
-    known: Callable[[], NodeTable] = lambda: nodes  # noqa: E731
-    logs = _fetch_logs(assets, [log_id for commit in commits for log_id in commit.logs])
-    for commit in commits:
-        resolutions = []
-        for _ in commit.logs:
-            theirs = next(logs)
-            is_another_tree = _changes_the_tree(theirs)
-            if is_another_tree:
-                known = _nodes_of(assets, commit.id)
-            conflicts = find_conflicts(Comparison(ours, theirs, known))
-            if ours.changes.moves and is_another_tree and not conflicts:
-                conflicts = _clashes_of_moves(ours.changes.moves, known())
-            resolution = solver.resolve(conflicts)
-            if resolution is None:
-                raise RebaseFailedError(encode_id(commit.id), [one.public() for one in conflicts])
-            ours = _without_dropped(ours, resolution)
-            resolutions.append(resolution)
-        yield _Step(commit.id, tuple(resolutions))
+    def apply(self, base: bytes | None = None) -> None:
+        """Take back what the solver gave up, and go on from the last commit, or from `base`."""
+        for node_id, coords in self._taken_back.items():
+            self._workspace.changes.chunks[node_id].drop(np.concatenate(coords))
+        base = base or self._commit
+        if base is not None:
+            self._workspace.rebase_to(base)
 
 
 def _clashes_of_moves(moves: Sequence[RequestedMove], nodes: NodeTable) -> list[Clash]:
@@ -145,15 +152,6 @@ def _changes_the_tree(theirs: TransactionLog) -> bool:
 
 def _nodes_of(assets: AssetManager, snapshot_id: bytes) -> Callable[[], NodeTable]:
     return lambda: assets.snapshot(snapshot_id).nodes
-
-
-def _without_dropped(ours: OurEdits, resolution: Resolution) -> OurEdits:
-    if not resolution.dropped_chunks:
-        return ours
-    chunks = dict(ours.chunks)
-    for node_id, coords in resolution.dropped_chunks:
-        chunks[node_id] = difference(chunks[node_id], coords)
-    return replace(ours, chunks=chunks)
 
 
 def _fetch_logs(assets: AssetManager, log_ids: Sequence[bytes]) -> Iterator[TransactionLog]:
