@@ -81,6 +81,8 @@ NAMES = {
     "local_filesystem_store",
     "s3_storage",
     "s3_store",
+    "spec_version",
+    "supported_spec_versions",
 }
 
 MODULES = [
@@ -126,7 +128,9 @@ SIGNATURES = {
         storage, config=None, authorize_virtual_chunk_access=None, create_version=None,
         check_clean_root=True, attribution=None""",
     "Repository.exists": "storage, storage_settings=None",
+    "Repository.fetch_spec_version": "storage, storage_settings=None",
     "Repository.fetch_config": "storage",
+    "Repository.reopen": "self, config=None, authorize_virtual_chunk_access=None",
     "Repository.save_config": "self",
     "Repository.get_metadata": "self",
     "Repository.set_metadata": "self, metadata",

@@ -62,7 +62,7 @@ from icechunk.errors import (
 )
 from icechunk.ops import AncestryGraph, Update, UpdateType
 from icechunk.repo.features import FeatureFlag
-from icechunk.repo.spec_version import SpecVersion
+from icechunk.repo.spec_version import SpecVersion, spec_version, supported_spec_versions
 from icechunk.repo.status import RepoAvailability, RepoStatus
 from icechunk.repository import Repository
 from icechunk.session import ChunkType, ForkSession, Session, SessionMode
@@ -144,4 +144,6 @@ __all__ = [
     "local_filesystem_store",
     "s3_storage",
     "s3_store",
+    "spec_version",
+    "supported_spec_versions",
 ]

@@ -240,6 +240,16 @@ class Repository(Shown):
     exists_async = in_thread(exists)
 
     @staticmethod
+    def fetch_spec_version(
+        storage: Storage, storage_settings: StorageSettings | None = None
+    ) -> SpecVersion | None:
+        """Return the version of the repository in a storage, None when there is no repository."""
+        found = find_spec_version(storage.configured(storage_settings))
+        return None if found is None else SpecVersion(found)
+
+    fetch_spec_version_async = in_thread(fetch_spec_version)
+
+    @staticmethod
     def fetch_config(storage: Storage) -> RepositoryConfig | None:
         """Return the configuration stored with a repository, None if none is.
 
@@ -251,6 +261,40 @@ class Repository(Shown):
         return decode_config(EntryPoint(storage.configured(None)).load().info.config)
 
     fetch_config_async = in_thread(fetch_config)
+
+    def reopen(
+        self,
+        config: RepositoryConfig | None = None,
+        authorize_virtual_chunk_access: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Open the same repository once more, with another configuration.
+
+        The other object has caches of its own, and no default commit metadata. What others stored
+        as configuration meanwhile is not looked at: for that, `open` the storage.
+
+        Parameters
+        ----------
+        config
+            Takes precedence over the configuration of this object, setting by setting.
+        authorize_virtual_chunk_access
+            Not supported yet, leave it out.
+
+        Raises
+        ------
+        RepositoryNotFoundError
+            The repository is gone.
+        TypeError
+            The configuration is no `RepositoryConfig`.
+        """
+        _refuse_unsupported(authorize_virtual_chunk_access, None)
+        choices = Choices.of(self._choices.config, config)
+        in_effect = choices.in_effect(self._storage)
+        configured = self._storage.configured(in_effect.storage)
+        entry = EntryPoint(configured)
+        entry.load()
+        return type(self)(self._storage, choices, RepoContext(configured, in_effect, entry=entry))
+
+    reopen_async = in_thread(reopen)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _unpickle, (type(self), self._storage, self._choices, self._default_metadata)
@@ -271,6 +315,11 @@ class Repository(Shown):
     def spec_version(self) -> SpecVersion:
         """Version of the format the repository follows."""
         return SpecVersion(self._context.spec_version)
+
+    @property
+    def authorized_virtual_container_prefixes(self) -> set[str]:
+        """Prefixes of the virtual chunk containers that may be read: none yet."""
+        return set()
 
     def save_config(self) -> None:
         """Store the configuration, for everybody who opens the repository from now on.
@@ -1108,7 +1157,8 @@ def _object_id(text: str, what: str) -> bytes:
 def _refuse_unsupported(authorize_virtual_chunk_access: object, attribution: object) -> None:
     """Say what is not there yet, rather than ignore what a user relies on."""
     for name, value in (
-        ("authorize_virtual_chunk_access", authorize_virtual_chunk_access),
+        # To authorize nothing is the default.
+        ("authorize_virtual_chunk_access", authorize_virtual_chunk_access or None),
         ("attribution", attribution),
     ):
         if value is not None:

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from icechunk.errors import ErrorKind, FormatError
 
-__all__ = ["SpecVersion", "parse_spec_version"]
+__all__ = ["SpecVersion", "parse_spec_version", "spec_version", "supported_spec_versions"]
 
 
 class SpecVersion(IntEnum):
@@ -27,6 +27,16 @@ class SpecVersion(IntEnum):
     __str__ = __repr__
 
 
+def spec_version() -> SpecVersion:
+    """Return the latest version of the format that this library writes."""
+    return SpecVersion.current()
+
+
+def supported_spec_versions() -> list[SpecVersion]:
+    """Return the versions of the format that this library reads and writes, newest first."""
+    return [SpecVersion.v2]
+
+
 def parse_spec_version(value: object) -> SpecVersion:
     """Read the version a user asks for, None meaning the current one.
 
@@ -39,7 +49,7 @@ def parse_spec_version(value: object) -> SpecVersion:
     """
     if value is None:
         return SpecVersion.current()
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 256:
         raise ValueError(f"Couldn't parse a valid version: {value!r} is none, use 2 or None")
     if value not in tuple(SpecVersion):
         raise ValueError(f"Unsupported version {value}")
