@@ -101,4 +101,5 @@ def test_the_record():
             "native_bytes: 1\nvirtual_bytes: 20\ninlined_bytes: 300\n"
         )
     )
+    assert "virtual_bytes:</span> <span" in stats._repr_html_()
     assert icechunk.repository.ChunkStorageStats is ChunkStorageStats

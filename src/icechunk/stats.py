@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icechunk._display import block
+from icechunk._display import Block, Shown
 
 __all__ = ["ChunkStorageStats"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ChunkStorageStats:
+class ChunkStorageStats(Shown):
     """How many bytes the chunks of a repository take, by where they are; sums with ``+``."""
 
     native_bytes: int = 0
@@ -37,8 +37,8 @@ class ChunkStorageStats:
             self.inlined_bytes + other.inlined_bytes,
         )
 
-    def __repr__(self) -> str:
-        return block(
+    def _block(self) -> Block:
+        return Block.of(
             "icechunk.stats.ChunkStorageStats",
             {
                 "native_bytes": self.native_bytes,

@@ -202,3 +202,54 @@ def test_one_warning_each(caplog):
     assert "caching.num_snapshot_nodes" in messages[0]
     assert f"manifest weighs {2 * N}" in messages[1]
     assert "caching.num_chunk_refs" in messages[1]
+
+
+def test_accounts_are_right_whatever_threads_do():
+    """Readers fetch, decode and drop each other's manifests; some fetches fail."""
+    import random
+    import threading
+
+    from icechunk.errors import StorageError
+
+    class Flaky(MemoryStorage):
+        def get(self, key):
+            if random.random() < 0.1:
+                raise StorageError(f"{key}: try again", "object-store")
+            return super().get(key)
+
+    storage = Flaky()
+    capacity = 1500
+    assets = AssetManager(storage, AssetSettings(CacheSizes(chunk_refs=capacity)))
+    for number in range(12):
+        assets.save_manifest(bytes([number] * 12), [(NODE, inline(30, n=100 * (number + 1)))])
+    wrong = []
+
+    def read(seed):
+        chance = random.Random(seed)
+        for _ in range(150):
+            number = chance.randrange(12)
+            try:
+                found = assets.manifest(bytes([number] * 12))
+                if chance.random() < 0.3:
+                    found.table(NODE)
+                if (
+                    found.find(NODE, (number, 0, 0)) is None
+                    or assets.caches.manifests.weight > capacity
+                ):
+                    wrong.append(number)
+            except StorageError:
+                continue
+            except BaseException as error:
+                wrong.append(error)
+                raise
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    cache = assets.caches.manifests
+    assert wrong == []
+    assert not cache._flights
+    assert cache.weight == sum(weight for _, weight in cache._entries.values()) <= capacity
+    assert all(weight == weigh_manifest(m) for m, weight in cache._entries.values())
