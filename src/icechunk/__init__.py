@@ -5,6 +5,13 @@ on top of a branch; every session has a Zarr store, and what is written through 
 to others by one atomic commit.
 """
 
+from icechunk._debug_info import print_debug_info, user_agent
+from icechunk._logs import (
+    initialize_logs,
+    print_unless_silenced,
+    set_logs_filter,
+    shutdown_telemetry,
+)
 from icechunk._version import __version__
 from icechunk.changes.diff import Diff
 from icechunk.config import (
@@ -140,10 +147,18 @@ __all__ = [
     "gcs_store",
     "http_store",
     "in_memory_storage",
+    "initialize_logs",
     "local_filesystem_storage",
     "local_filesystem_store",
+    "print_debug_info",
     "s3_storage",
     "s3_store",
+    "set_logs_filter",
+    "shutdown_telemetry",
     "spec_version",
     "supported_spec_versions",
+    "user_agent",
 ]
+
+print_unless_silenced()
+del print_unless_silenced

@@ -8,10 +8,13 @@ engine: layers raise, nobody translates here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from enum import StrEnum
 from types import TracebackType
 from typing import Any
+
+_operations = logging.getLogger("icechunk.operations")
 
 
 class ErrorKind(StrEnum):
@@ -329,7 +332,7 @@ class InternalError(IcechunkError):
 
 
 class operation:  # noqa: N801  (reads as a statement: ``with operation("fetch_manifest", id=...)``)
-    """Name what is being done, so that an error leaving the block says so in its context.
+    """Name what is being done, for the log and for the context of an error that leaves the block.
 
     Conflicts pass untouched: they are an answer, not a failure.
     """
@@ -341,7 +344,9 @@ class operation:  # noqa: N801  (reads as a statement: ``with operation("fetch_m
         self._values = values
 
     def __enter__(self) -> None:
-        return None
+        if _operations.isEnabledFor(logging.DEBUG):
+            values = "".join(f" {name}={value}" for name, value in self._values.items())
+            _operations.debug("%s%s", self._name, values)
 
     def __exit__(
         self,

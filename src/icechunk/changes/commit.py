@@ -102,6 +102,7 @@ def commit(
     """
     storage = workspace.context.storage
     run = _Run(workspace, order)
+    log.info("committing to %r after %s", order.branch, encode_id(workspace.snapshot_id))
     # Where all writers meet on one machine they can queue: then nobody loses.
     queue: AbstractContextManager[bool] = nullcontext(False)
     if solver is not None:
@@ -114,10 +115,14 @@ def commit(
                 rebase(workspace, order.branch, solver)
             for attempt in count():
                 try:
-                    return run.attempt(None if solver is None else attempt)
+                    snapshot = run.attempt(None if solver is None else attempt)
                 except ConflictError:
                     if solver is None or attempt >= tries:
                         raise
+                    log.info("branch %r has moved: rebasing the commit", order.branch)
+                else:
+                    log.info("committed snapshot %s to %r", encode_id(snapshot.id), order.branch)
+                    return snapshot
                 if is_racing and run.has_lost_work:
                     run.pause()
                 rebase(workspace, order.branch, solver)

@@ -97,6 +97,7 @@ def run_update(
         outcome = attempt(entry, change, policy, world)
         if isinstance(outcome, Committed):
             return outcome.info
+        log.debug("somebody else updated the repository first (attempt %d)", tries)
     raise ConflictError(
         message=f"the repository cannot be updated after {tries} attempts, others were faster every"
         " time: try again later, or raise repo_update_retries in the configuration",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from icechunk.errors import (
@@ -24,6 +25,8 @@ from icechunk.repo.preconditions import MAIN
 from icechunk.storage.base import Storage
 
 __all__ = ["check_place", "create_repository", "initial_state"]
+
+log = logging.getLogger(__name__)
 
 INITIAL_MESSAGE: Final = "Repository initialized"
 
@@ -76,11 +79,12 @@ def create_repository(
     storage: Storage, entry: EntryPoint, config: bytes | None, now_us: int, *, level: int
 ) -> RepoInfo:
     """Write the first state; only the last of its objects makes it a repository."""
-    snapshot, log, info = initial_state(config, now_us)
+    log.debug("creating a repository in %s", " ".join(filter(None, storage.identity()[:4])))
+    snapshot, transactions, info = initial_state(config, now_us)
     storage.prepare()
     # `put`, not `put_new`: an earlier attempt may have got as far as here.
     storage.put(snapshot_key(snapshot.id), encode_snapshot(snapshot, level=level))
-    storage.put(transaction_key(log.id), encode_transaction_log(log, level=level))
+    storage.put(transaction_key(transactions.id), encode_transaction_log(transactions, level=level))
     entry.flush()
     return entry.create(info, level=level)
 

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from icechunk._debug_info import user_agent
 from icechunk.storage import obstore_library as library
 from icechunk.storage.credentials import S3Anonymous, S3Credentials, S3Static, S3StaticCredentials
 from icechunk.storage.object_store import ObjectStorage
@@ -164,6 +165,7 @@ class S3Storage(ObjectStorage):
         target, tuning = self._target, self._tuning
         attempt_ms = tuning.attempt_timeout_ms
         options: ClientConfig = {
+            "user_agent": user_agent(),
             # A limit on the whole request, by default of 30 s, would fail large objects on
             # slow lines; stalled reads are found by the read timeout below.
             "timeout": _NO_LIMIT if attempt_ms is None else timedelta(milliseconds=attempt_ms),
