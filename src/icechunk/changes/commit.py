@@ -133,10 +133,12 @@ def commit(
 
 def commit_detached(workspace: Workspace, message: str, metadata: Mapping[str, Any]) -> Snapshot:
     """Write the edits of a workspace as a snapshot that no branch points to, but history knows."""
+    rules = _rules(workspace)
+    workspace.context.check(*rules)
     snapshot = write_snapshot(workspace, message, metadata)
     workspace.written.share()  # before anything can go wrong: from here on it may be known
     entry = _entry(snapshot, workspace.snapshot_id)
-    workspace.context.update(AddDetachedSnapshot(entry, _rules(workspace)))
+    workspace.context.update(AddDetachedSnapshot(entry, rules))
     return snapshot
 
 

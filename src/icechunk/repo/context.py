@@ -86,20 +86,20 @@ class RepoContext:
         """Carry a change into the stored state, see `icechunk.repo.commit_loop.run_update`."""
         return run_update(self.entry, change, self._policy, self.world)
 
-    def check_tip(self, branch: str, expected_parent: bytes, *more: Precondition) -> None:
-        """Raise at once what a commit would raise later, before anything is written.
+    def check(self, *rules: Precondition) -> None:
+        """Raise at once what an update would raise later, before anything is written.
 
-        Costs a look at the stored state; a lost race then costs nothing else.
+        Costs a look at the stored state.
         """
         info = self.info()
-        rules: tuple[Precondition, ...] = (
-            IsOnline(),
-            BranchExists(branch, ErrorKind.BRANCH_NOT_FOUND),
-            TipIs(branch, expected_parent),
-            *more,
-        )
-        for rule in rules:
+        for rule in (IsOnline(), *rules):
             rule.check(info)
+
+    def check_tip(self, branch: str, expected_parent: bytes, *more: Precondition) -> None:
+        """Do as `check` does for a commit to a branch; a lost race then costs nothing else."""
+        self.check(
+            BranchExists(branch, ErrorKind.BRANCH_NOT_FOUND), TipIs(branch, expected_parent), *more
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         if self._pickled is None:
