@@ -91,7 +91,8 @@ class World:
 
     def get(self, key, byte_range=None):
         """Get the bytes at a key of the session."""
-        return self.do("get", key, PROTOTYPE, byte_range)
+        found = self.do("get", key, PROTOTYPE, byte_range)
+        return None if found is None else found.to_bytes()
 
     def edit(self, session=None):
         """Make one edit of each kind."""

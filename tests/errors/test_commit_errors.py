@@ -1,4 +1,4 @@
-"""Commits that are refused: by the session, by the branch, or by the repository.
+"""Commits, amendments and flushes that are refused: by session, branch, or repository.
 
 After each of them the session has what it had, and can be committed once the reason is gone.
 """
@@ -9,6 +9,7 @@ import pytest
 
 from icechunk import (
     ConflictError,
+    IcechunkError,
     ReadOnlyError,
     RefNotFoundError,
     RepoAvailability,
@@ -17,15 +18,23 @@ from icechunk import (
 )
 
 
-def commit(world, *arguments, **named):
-    return world.session.commit(*arguments, **named)
+def commit(world, message, metadata=None, **named):
+    return world.session.commit(message, metadata, **named)
 
 
-def commit_async(world, *arguments, **named):
-    return asyncio.run(world.session.commit_async(*arguments, **named))
+def commit_async(world, message, metadata=None, **named):
+    return asyncio.run(world.session.commit_async(message, metadata, **named))
 
 
-@pytest.fixture(params=[commit, commit_async], ids=["call", "coroutine"])
+def amend(world, message, metadata=None, **named):
+    return world.session.amend(message, metadata=metadata, **named)
+
+
+def amend_async(world, message, metadata=None, **named):
+    return asyncio.run(world.session.amend_async(message, metadata=metadata, **named))
+
+
+@pytest.fixture(params=[commit, commit_async, amend, amend_async])
 def committing(request):
     return request.param
 
@@ -140,3 +149,164 @@ def test_arguments_that_cannot_be_stored(world, refused, committing, name):
     arguments, mention = ARGUMENTS[name]
     refused(world, lambda w: committing(w, *arguments), TypeError, None, mention)
     committing(world, "now", {"a": 1})
+
+
+@pytest.mark.parametrize("amending", [amend, amend_async])
+def test_the_first_snapshot_is_not_amended(world, refused, amending):
+    world.repo.create_branch("start", world.root)
+    world.use(world.repo.writable_session("start"))
+    refused(world, lambda w: amending(w, "x"), SessionStateError, "no-changes-to-commit", "`start`")
+    world.set("new/zarr.json", world.group())
+    refused(
+        world,
+        lambda w: amending(w, "x"),
+        SessionStateError,
+        "no-amend-for-initial-commit",
+        "{root}",
+    )
+    world.session.commit("so be it")
+
+
+@pytest.mark.parametrize("amending", [amend, amend_async])
+def test_edits_do_not_amend_moves(world, refused, amending):
+    session = world.repo.rearrange_session("main")
+    session.move("/array", "/moved")
+    world.later = session.commit("moved")
+    world.use(world.repo.writable_session("main"))
+    world.set("new/zarr.json", world.group())
+    refused(
+        world, lambda w: amending(w, "x"), SessionStateError, "rearrange-session-only", "{later}"
+    )
+    world.session.commit("on top")
+
+
+def flush(world, message, metadata=None):
+    return world.session.flush(message, metadata=metadata)
+
+
+def flush_async(world, message, metadata=None):
+    return asyncio.run(world.session.flush_async(message, metadata=metadata))
+
+
+@pytest.mark.parametrize("flushing", [flush, flush_async])
+class TestFlush:
+    @pytest.mark.parametrize("edited", [False, True], ids=["clean", "edited"])
+    def test_a_fork(self, world, refused, flushing, edited):
+        world.use(world.session.fork())
+        if edited:
+            world.edit()
+        refused(
+            world,
+            lambda w: flushing(w, "x"),
+            IcechunkError,
+            "unknown",
+            "cannot flush a forked session",
+        )
+
+    @pytest.mark.parametrize("name", ARGUMENTS)
+    def test_arguments_that_cannot_be_stored(self, world, refused, flushing, name):
+        world.edit()
+        arguments, mention = ARGUMENTS[name]
+        refused(world, lambda w: flushing(w, *arguments), TypeError, None, mention)
+        flushing(world, "now", {"a": 1})
+
+    def test_a_closed_repository(self, world, refused, flushing):
+        world.edit()
+        world.repo.set_status(
+            RepoStatus(RepoAvailability.read_only, limited_availability_reason="moving house")
+        )
+        refused(
+            world,
+            lambda w: flushing(w, "x"),
+            ReadOnlyError,
+            "read-only-repository",
+            "moving house",
+        )
+        world.repo.set_status(RepoStatus(RepoAvailability.online))
+        flushing(world, "now")
+
+
+def transaction(branch="main", edit=None, error=None, **named):
+    def run(world):
+        with world.repo.transaction(branch, **({"message": "x"} | named)) as store:
+            if edit is not None:
+                edit(world, store.session)
+            if error is not None:
+                raise error
+
+    return run
+
+
+TRANSACTIONS = {
+    "nothing written": (
+        transaction(),
+        SessionStateError, "no-changes-to-commit", "`main`",
+    ),
+    "no branch": (
+        transaction("no"),
+        RefNotFoundError, "ref-not-found", "`no`",
+    ),
+    "an error inside": (
+        transaction(edit=lambda w, s: w.edit(s), error=RuntimeError("stop")),
+        RuntimeError, None, "stop",
+    ),
+    "metadata that cannot be stored": (
+        transaction(edit=lambda w, s: w.edit(s), metadata={"a": object()}),
+        TypeError, None, "metadata",
+    ),
+    "no solver": (
+        transaction(edit=lambda w, s: w.edit(s), rebase_with="ours"),
+        TypeError, None, "ConflictSolver",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRANSACTIONS)
+def test_transactions(world, refused, name):
+    refused(world, *TRANSACTIONS[name])
+
+
+def test_an_overtaken_transaction(world):
+    overtaken = transaction(edit=lambda w, session: w.edit(session) and w.others_commit())
+    with pytest.raises(ConflictError) as caught:
+        overtaken(world)
+    assert (caught.value.expected_parent, caught.value.actual_parent) == (world.first, world.later)
+    assert world.repo.lookup_branch("main") == world.later
+
+
+REWRITES = {
+    "unknown method": (
+        {"branch": "main", "commit_method": "rebase"},
+        ValueError, None, "Invalid commit method", "'rebase'",
+    ),
+    "no branch": (
+        {"branch": "no"},
+        RefNotFoundError, "ref-not-found", "`no`",
+    ),
+    "a tag": (
+        {"branch": "tag"},
+        RefNotFoundError, "ref-not-found", "`tag`",
+    ),
+    "the first snapshot": (
+        {"branch": "start", "commit_method": "amend"},
+        SessionStateError, "no-amend-for-initial-commit", "{root}",
+    ),
+    "metadata that cannot be stored": (
+        {"branch": "main", "metadata": {"a": object()}},
+        TypeError, None, "metadata",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["call", "coroutine"])
+@pytest.mark.parametrize("name", REWRITES)
+def test_rewriting_manifests(world, refused, name, twin):
+    world.repo.create_branch("start", world.root)
+    named, *expected = REWRITES[name]
+
+    def rewrite(w):
+        if twin:
+            return asyncio.run(w.repo.rewrite_manifests_async("x", **named))
+        return w.repo.rewrite_manifests("x", **named)
+
+    refused(world, rewrite, *expected)

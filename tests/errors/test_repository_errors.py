@@ -246,6 +246,61 @@ def test_refused_selections(world, refused, method, name):
     refused(world, made(call(method, **selection), twin=False), *expected)
 
 
+DIFFS = {
+    "between equal ends": (
+        {"from_branch": "main", "to_tag": "tag"},
+        InvalidInputError, "bad-snapshot-chain-for-diff", "doesn't include", "{first}",
+    ),
+    "backwards": (
+        {"from_branch": "main", "to_snapshot_id": "{root}"},
+        InvalidInputError, "bad-snapshot-chain-for-diff", "doesn't include", "{first}", "{root}",
+    ),
+    "between cousins": (
+        {"from_snapshot_id": "{aside}", "to_branch": "main"},
+        InvalidInputError, "bad-snapshot-chain-for-diff", "doesn't include", "{aside}", "{first}",
+    ),
+    "from nothing": (
+        {"to_branch": "main"},
+        ValueError, None, "Must provide one of branch, tag, or snapshot_id",
+    ),
+    "to nothing": (
+        {"from_branch": "main"},
+        ValueError, None, "Must provide one of branch, tag, or snapshot_id",
+    ),
+    "from two things": (
+        {"from_branch": "main", "from_tag": "tag", "to_branch": "main"},
+        ValueError, None, "Must provide one of branch, tag, or snapshot_id",
+    ),
+    "to two things": (
+        {"from_branch": "main", "to_tag": "tag", "to_branch": "main"},
+        ValueError, None, "Must provide one of branch, tag, or snapshot_id",
+    ),
+    "from no branch": (
+        {"from_branch": "no", "to_branch": "main"},
+        RefNotFoundError, "ref-not-found", "`no`",
+    ),
+    "to no tag": (
+        {"from_branch": "main", "to_tag": "no"},
+        RefNotFoundError, "ref-not-found", "`no`",
+    ),
+    "from no snapshot": (
+        {"from_snapshot_id": "{nowhere}", "to_branch": "main"},
+        SnapshotNotFoundError, "snapshot-not-found", "{nowhere}",
+    ),
+    "to an invalid id": (
+        {"from_branch": "main", "to_snapshot_id": "x"},
+        InvalidInputError, "invalid-snapshot-id", "`x`",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["call", "coroutine"])
+@pytest.mark.parametrize("name", DIFFS)
+def test_refused_diffs(world, refused, name, twin):
+    selection, *expected = DIFFS[name]
+    refused(world, made(call("diff", **selection), twin), *expected)
+
+
 def test_default_metadata_are_checked_when_they_are_set(world, refused):
     refused(
         world, lambda w: w.repo.set_default_commit_metadata("text"), TypeError, None, "metadata"
@@ -288,6 +343,8 @@ CHANGES = {
     "update_metadata": call("update_metadata", {"a": 1}),
     "set_feature_flag": call("set_feature_flag", "move_node", False),
     "writable_session": call("writable_session", "main"),
+    "rearrange_session": call("rearrange_session", "main"),
+    "rewrite_manifests": call("rewrite_manifests", "x", branch="main"),
 }
 
 
