@@ -6,7 +6,17 @@ import pytest
 from oracle import Oracle, Side
 
 ITS_DEFECT = "a defect of the reference"
+SOLVERS = ("detector", "solver", "strict solver", "giving solver")
+ONE_PATH = ITS_DEFECT + ": afterwards two nodes have one path"
 DELIBERATE = {
+    f"{solver}: {what}": ONE_PATH
+    for solver in SOLVERS
+    for what in (
+        "array replaced, theirs array replaced",
+        "array replaced, theirs array replaced by a group",
+        "destination of ours taken",
+    )
+} | {
     "get 'group/c/0'": "a group has no chunks, so there is no value: None as for any other key",
     "get '/array/zarr.json'": "a leading slash is ignored everywhere",
     "get 'array//zarr.json'": "an empty name is an invalid key, not a missing node",
@@ -43,6 +53,8 @@ DELIBERATE = {
     "shift along too many axes": "which axes the surplus numbers are for is a guess",
     "reindex to backward below the grid": "as beyond the grid: no chunk is there",
     "coordinates, relative": "an invalid path as everywhere",
+    "rebase below the edited array": ITS_DEFECT + ": the commit then drops the edits silently",
+    "rebase over a missing log": "the same kind as for a log that expired",
     "lookup of an invalid snapshot": "an id with stray bits at its end is not an id",
     "manifests of no snapshot": "the snapshot is what was not found, not an object",
 }

@@ -19,6 +19,7 @@ import icechunk
 from interop.describe import on_disk
 
 PROTOTYPE = default_buffer_prototype()
+INITIAL = "1CECHNKREP0F1RSTCMT0"
 UNKNOWN_SNAPSHOT = "ZZZZZZZZZZZZZZZZZZZG"
 GROUP = b'{"zarr_format": 3, "node_type": "group", "attributes": {"new": 1}}'
 
@@ -447,6 +448,294 @@ def _moves() -> dict[str, Call]:
     }
 
 
+SOLVERS: dict[str, Callable[[], Any]] = {
+    "detector": lambda: icechunk.ConflictDetector(),
+    "solver": lambda: icechunk.BasicConflictSolver(),
+    "strict solver": lambda: icechunk.BasicConflictSolver(
+        on_chunk_conflict=icechunk.VersionSelection.Fail,
+        fail_on_delete_of_updated_array=True,
+        fail_on_delete_of_updated_group=True,
+    ),
+    "giving solver": lambda: icechunk.BasicConflictSolver(
+        on_chunk_conflict=icechunk.VersionSelection.UseTheirs
+    ),
+}
+
+
+def _conflicts() -> dict[str, Call]:
+    """What ours and theirs did, for each kind of conflict, and what each solver makes of it."""
+    edits: dict[str, Callable[[Surroundings, icechunk.Session], Any]] = {
+        "new array": lambda s, x: s.set("new/zarr.json", _array(), x),
+        "new group": lambda s, x: s.set("new/zarr.json", GROUP, x),
+        "new below new": lambda s, x: s.set("new/below/zarr.json", _array(), x),
+        "new below group": lambda s, x: s.set("group/below/zarr.json", _array(), x),
+        "array updated": lambda s, x: s.set("native/zarr.json", _array(shape=[1800]), x),
+        "group updated": lambda s, x: s.set("group/zarr.json", GROUP, x),
+        "group updated too": lambda s, x: s.set("group/zarr.json", GROUP + b" ", x),
+        "chunk written": lambda s, x: s.set("array/c/1/1", b"x" * 16, x),
+        "other chunk written": lambda s, x: s.set("array/c/3/1", b"x" * 16, x),
+        "chunk deleted": lambda s, x: s.do("delete", "array/c/1/1", session=x),
+        "native chunk": lambda s, x: s.set("native/c/0", b"y" * 900, x),
+        "array deleted": lambda s, x: s.do("delete_dir", "array", session=x),
+        "native deleted": lambda s, x: s.do("delete_dir", "native", session=x),
+        "group deleted": lambda s, x: s.do("delete_dir", "group", session=x),
+        "array replaced": lambda s, x: (
+            s.do("delete_dir", "array", session=x),
+            s.set("array/zarr.json", _array(), x),
+        ),
+        "array replaced by a group": lambda s, x: (
+            s.do("delete_dir", "array", session=x),
+            s.set("array/zarr.json", GROUP, x),
+        ),
+    }
+    pairs = [
+        ("new array", "new array"), ("new array", "new group"), ("new group", "new group"),
+        ("new below new", "new array"), ("new below new", "new group"),
+        ("new below group", "group deleted"), ("group deleted", "new below group"),
+        ("array updated", "array updated"), ("array updated", "native chunk"),
+        ("native chunk", "array updated"), ("array updated", "native deleted"),
+        ("native deleted", "array updated"), ("native deleted", "native chunk"),
+        ("native chunk", "native deleted"), ("native deleted", "native deleted"),
+        ("group updated", "group updated too"), ("group updated", "group updated"),
+        ("group updated", "group deleted"), ("group deleted", "group updated"),
+        ("chunk written", "chunk written"), ("chunk written", "other chunk written"),
+        ("chunk written", "chunk deleted"), ("chunk deleted", "chunk deleted"),
+        ("chunk written", "array deleted"), ("array deleted", "chunk written"),
+        ("array deleted", "other chunk written"), ("chunk written", "new array"),
+        ("chunk written", "array replaced"), ("array deleted", "array replaced"),
+        ("array replaced", "chunk written"), ("array replaced", "array deleted"),
+        ("array replaced", "array replaced"), ("array replaced", "array replaced by a group"),
+    ]  # fmt: skip
+
+    def run(s: Surroundings, ours: str, theirs: str, solver: str) -> Any:
+        session, other = s.session(), s.session()
+        edits[ours](s, session)
+        edits[theirs](s, other)
+        tip = other.commit("theirs")
+        try:
+            session.rebase(SOLVERS[solver]())
+        except icechunk.RebaseFailedError as error:
+            found = [
+                [str(one.conflict_type), one.path, one.conflicted_chunks] for one in error.conflicts
+            ]
+            return [error.snapshot == tip, session.snapshot_id == s.first, found]
+        return ["solved", session.snapshot_id == tip]
+
+    def moves(s: Surroundings, solver: str) -> Any:
+        session = s.changed()
+        other = s.repo.rearrange_session("main")
+        other.move("/array", "/moved")
+        other.commit("theirs")
+        return session.rebase(SOLVERS[solver]())
+
+    def taken(s: Surroundings, solver: str) -> Any:
+        session, other = s.repo.rearrange_session("main"), s.session()
+        session.move("/array", "/group/array")
+        s.set("group/array/zarr.json", GROUP, other)
+        other.commit("theirs")
+        return session.rebase(SOLVERS[solver]())
+
+    def away(s: Surroundings, solver: str) -> Any:
+        session, other = s.repo.rearrange_session("main"), s.session()
+        session.move("/array", "/group/array")
+        s.do("delete_dir", "array", session=other)
+        other.commit("theirs")
+        session.rebase(SOLVERS[solver]())
+        session.commit("ours")
+
+    table: dict[str, Call] = {
+        f"{solver}: {ours}, theirs {theirs}": lambda s, a=ours, b=theirs, c=solver: run(s, a, b, c)
+        for solver in SOLVERS
+        for ours, theirs in pairs
+    }
+    return table | {
+        f"{solver}: {name}": lambda s, f=function, c=solver: f(s, c)
+        for solver in SOLVERS
+        for name, function in (
+            ("moves of theirs", moves),
+            ("destination of ours taken", taken),
+            ("source of ours deleted", away),
+        )
+    }
+
+
+def _rebases() -> dict[str, Call]:
+    def conflicting(s: Surroundings) -> icechunk.Session:
+        session, other = s.session(), s.session()
+        s.set("array/c/1/1", b"x" * 16, session)
+        s.set("array/c/1/1", b"y" * 16, other)
+        other.commit("theirs")
+        return session
+
+    def committing(solver: str, **options: Any) -> Call:
+        return lambda s: bool(conflicting(s).commit("x", rebase_with=SOLVERS[solver](), **options))
+
+    def reset_below(s: Surroundings) -> None:
+        session = s.session()
+        s.set("array/c/1/1", b"x" * 16, session)
+        s.repo.reset_branch("main", INITIAL)
+        session.rebase(SOLVERS["detector"]())
+
+    def branch_gone(s: Surroundings) -> None:
+        session = s.repo.writable_session("branch")
+        s.set("group/zarr.json", GROUP, session)
+        s.repo.delete_branch("branch")
+        session.rebase(SOLVERS["detector"]())
+        session.commit("late")
+
+    def log_gone(s: Surroundings) -> None:
+        session = s.changed()
+        other = s.session()
+        s.set("new/zarr.json", GROUP, other)
+        tip = other.commit("theirs")
+        (s.path / "transactions" / tip).unlink()
+        icechunk.Repository.open(on_disk(str(s.path)))
+        session.rebase(SOLVERS["detector"]())
+
+    def committed(s: Surroundings) -> icechunk.Session:
+        session = s.changed()
+        session.commit("done")
+        return session
+
+    def detector() -> Any:
+        return SOLVERS["detector"]()
+
+    return {
+        "rebase read-only": lambda s: s.repo.readonly_session("main").rebase(detector()),
+        "rebase of a fork": lambda s: s.session().fork().rebase(detector()),
+        "rebase after commit": lambda s: committed(s).rebase(detector()),
+        "rebase on nothing": lambda s: s.changed().rebase(detector()),
+        "rebase without edits": lambda s: (s.session(), s.other_commits())[0].rebase(detector()),
+        "rebase with text": lambda s: s.changed().rebase("x"),  # type: ignore[arg-type]
+        "rebase with a class": lambda s: s.changed().rebase(
+            icechunk.BasicConflictSolver  # type: ignore[arg-type]
+        ),
+        "rebase with nothing": lambda s: s.changed().rebase(None),  # type: ignore[arg-type]
+        "rebase on a deleted branch": branch_gone,
+        "rebase below the edited array": reset_below,
+        "rebase over a missing log": log_gone,
+        "commit with a detector": committing("detector"),
+        "commit with a solver": committing("solver"),
+        "commit with a strict solver": committing("strict solver"),
+        "commit without tries": committing("solver", rebase_tries=0),
+        "commit with one try": committing("solver", rebase_tries=1),
+        "commit with negative tries": committing("solver", rebase_tries=-1),
+        "commit with text": lambda s: s.changed().commit(
+            "x",
+            rebase_with="ours",  # type: ignore[arg-type]
+        ),
+        "commit of nothing with a solver": lambda s: s.session().commit(
+            "x", rebase_with=detector()
+        ),
+    }
+
+
+def _ways_to_commit() -> dict[str, Call]:
+    def on_the_first(s: Surroundings) -> icechunk.Session:
+        s.repo.create_branch("start", INITIAL)
+        return s.repo.writable_session("start")
+
+    def first(s: Surroundings) -> None:
+        session = on_the_first(s)
+        s.set("group/zarr.json", GROUP, session)
+        session.amend("x")
+
+    def moved(s: Surroundings) -> None:
+        session = s.repo.rearrange_session("main")
+        session.move("/array", "/moved")
+        session.commit("moved")
+        s.changed().amend("x")
+
+    def amend_conflict(s: Surroundings) -> None:
+        session = s.changed()
+        s.other_commits()
+        session.amend("late")
+
+    def transaction(s: Surroundings, branch: str = "main", key: str = "", **options: Any) -> None:
+        with s.repo.transaction(branch, message="x", **options) as store:
+            if key:
+                asyncio.run(store.set(key, PROTOTYPE.buffer.from_bytes(GROUP)))
+
+    def failing(s: Surroundings) -> None:
+        with s.repo.transaction("main", message="x") as store:
+            asyncio.run(store.set("new/zarr.json", PROTOTYPE.buffer.from_bytes(GROUP)))
+            raise LookupError("inside")
+
+    def rewrite(branch: str = "main", **options: Any) -> Call:
+        return lambda s: bool(s.repo.rewrite_manifests("x", branch=branch, **options))
+
+    def rewrite_first(s: Surroundings) -> None:
+        on_the_first(s)
+        s.repo.rewrite_manifests("x", branch="start", commit_method="amend")
+
+    def closed_flush(s: Surroundings) -> None:
+        session = s.changed()
+        s.repo.set_status(icechunk.RepoStatus(icechunk.RepoAvailability.read_only))
+        session.flush("x")
+
+    return {
+        "amend of nothing": lambda s: s.session().amend("x"),
+        "amend read-only": lambda s: s.repo.readonly_session("main").amend("x"),
+        "amend of a fork": lambda s: s.session().fork().amend("x"),
+        "amend of the first snapshot": first,
+        "amend of the first snapshot by nothing": lambda s: on_the_first(s).amend("x"),
+        "amend of moves": moved,
+        "amend conflict": amend_conflict,
+        "amend with metadata of objects": lambda s: s.changed().amend(
+            "x", metadata={"a": object()}
+        ),
+        "amend with metadata in place": lambda s: s.changed().amend("x", {}),  # type: ignore[misc]
+        "flush of nothing": lambda s: bool(s.session().flush("x")),
+        "flush read-only": lambda s: bool(s.repo.readonly_session("main").flush("x")),
+        "flush of a fork": lambda s: s.session().fork().flush("x"),
+        "flush with metadata of objects": lambda s: s.changed().flush(
+            "x", metadata={"a": object()}
+        ),
+        "flush to a closed repository": closed_flush,
+        "transaction on no branch": lambda s: transaction(s, "no"),
+        "transaction of nothing": lambda s: transaction(s),
+        "transaction with metadata of objects": lambda s: transaction(
+            s, key="new/zarr.json", metadata={"a": object()}
+        ),
+        "transaction with text": lambda s: transaction(s, key="new/zarr.json", rebase_with="ours"),
+        "transaction that fails": failing,
+        "rewrite by an unknown method": rewrite(commit_method="rebase"),
+        "rewrite on no branch": rewrite("no"),
+        "rewrite on a tag": rewrite("tag"),
+        "rewrite of the first snapshot": rewrite_first,
+        "rewrite with metadata of objects": rewrite(metadata={"a": object()}),
+    }
+
+
+def _diffs() -> dict[str, Call]:
+    selections: dict[str, dict[str, str]] = {
+        "between equal ends": {"from_branch": "main", "to_tag": "tag"},
+        "backwards": {"from_branch": "main", "to_snapshot_id": INITIAL},
+        "of nothing": {},
+        "to nothing": {"from_branch": "main"},
+        "from nothing": {"to_branch": "main"},
+        "from two things": {"from_branch": "main", "from_tag": "tag", "to_branch": "main"},
+        "to two things": {"from_branch": "main", "to_tag": "tag", "to_branch": "main"},
+        "from no branch": {"from_branch": "no", "to_branch": "main"},
+        "to no tag": {"from_branch": "main", "to_tag": "no"},
+        "from no snapshot": {"from_snapshot_id": UNKNOWN_SNAPSHOT, "to_branch": "main"},
+        "to an invalid snapshot": {"from_branch": "main", "to_snapshot_id": "x"},
+    }
+
+    def cousins(s: Surroundings) -> None:
+        session = s.repo.writable_session("branch")
+        s.set("group/zarr.json", GROUP, session)
+        session.commit("cousin")
+        s.other_commits()
+        s.repo.diff(from_branch="branch", to_branch="main")
+
+    table: dict[str, Call] = {
+        f"diff {name}": lambda s, named=named: s.repo.diff(**named) and None
+        for name, named in selections.items()
+    }
+    return table | {"diff between cousins": cousins}
+
+
 def _renumberings() -> dict[str, Call]:
     def failing(_: list[int]) -> list[int]:
         raise RuntimeError("no place")
@@ -714,16 +1003,8 @@ def _overwritten(s: Surroundings, key: str, data: bytes = b"nonsense" * 20) -> A
 def table() -> dict[str, Call]:
     """Return all calls by name."""
     parts = (
-        _keys,
-        _values,
-        _sessions,
-        _refs,
-        _moves,
-        _renumberings,
-        _touches,
-        _chunks,
-        _state,
-        _lifecycle,
+        *(_keys, _values, _sessions, _refs, _moves, _renumberings, _touches, _chunks),
+        *(_conflicts, _rebases, _ways_to_commit, _diffs, _state, _lifecycle),
     )
     return {name: call for part in parts for name, call in part().items()}
 
