@@ -13,6 +13,7 @@ from icechunk import _html
 from icechunk._display import Block, Shown
 from icechunk.config.base import Settings
 from icechunk.config.object_stores import azure_store
+from icechunk.conflicts import Conflict, ConflictType
 from icechunk.storage import S3StaticCredentials
 
 NAMES = {"icechunk": icechunk}
@@ -301,6 +302,9 @@ def shown_things(committed):
     yield icechunk.RepoStatus(icechunk.RepoAvailability.read_only, WHEN, "<script>")
     yield S3StaticCredentials("a", "b")
     yield repo._storage.list_objects_metadata()[0]
+    yield from repo.feature_flags()
+    yield repo.chunk_storage_stats()
+    yield Conflict(ConflictType.ChunkDoubleUpdate, "/<a>", [[1], [2]])
     yield from STORES
     yield from map(simplest, subclasses(Settings))
     yield icechunk.RepositoryConfig(virtual_chunk_containers={"s3://<a>/": CONTAINER})
@@ -339,6 +343,12 @@ def test_pages_unfold_what_text_abbreviates(committed):
     assert "RepositoryConfig ..." not in page
     assert "inline_chunk_threshold_bytes" in page
     assert page.count("<details>") > 5
+
+
+def test_drawings_have_the_same_frame(committed):
+    page = committed[0].ancestry_graph()._repr_html_()
+    assert page.startswith(_html.STYLE + '<div class="icechunk-repr">')
+    assert "<svg" in page
 
 
 def test_an_empty_difference_says_so():

@@ -20,7 +20,6 @@ __all__ = [
     "Lines",
     "Part",
     "Shown",
-    "block",
     "datetime_text",
     "indented",
 ]
@@ -97,11 +96,6 @@ class Shown:
         from icechunk._html import page_of  # for notebooks only, so not loaded before
 
         return page_of(self._block())
-
-
-def block(header: str, fields: Mapping[str, object]) -> str:
-    """Lay out fields as the text of a block."""
-    return Block.of(header, fields).text()
 
 
 def datetime_text(when: datetime) -> str:
