@@ -86,6 +86,7 @@ def read_changes(path: str, snapshot_id: str, parent_id: str) -> Json:
         paths[node_id]: coords.tolist()
         for node_id, coords in sorted(log.updated_chunks.items(), key=lambda item: paths[item[0]])
     }
+    found["moved_nodes"] = [[move.from_path, move.to_path] for move in log.moves]
     return found
 
 
