@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final, TypeVar
 
 import numpy as np
 
 from icechunk.assets.manager import AssetManager
+from icechunk.assets.workers import Workers
 from icechunk.changes.diff import Diff, diff_of
 from icechunk.changes.log_union import united_log
 from icechunk.errors import ErrorKind, InvalidInputError
@@ -84,11 +84,9 @@ def _fetch_all(
     def nodes(snapshot_id: bytes) -> NodeTable:
         return assets.snapshot(snapshot_id).nodes
 
-    if assets.storage.is_local:
-        return [fetch(log_id) for log_id in log_ids], [nodes(each) for each in snapshot_ids]
-    with ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="icechunk-diff") as pool:
-        tables = pool.map(nodes, snapshot_ids)
-        return list(pool.map(fetch, log_ids)), list(tables)
+    with Workers(assets.storage.is_local, "icechunk-diff") as workers:
+        tables = list(workers.map(nodes, snapshot_ids, FETCHES_AT_ONCE))
+        return list(workers.map(fetch, log_ids, FETCHES_AT_ONCE)), tables
 
 
 def _paths(log: TransactionLog, nodes: NodeTable) -> dict[bytes, str]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from icechunk.assets.manager import AssetManager
+from icechunk.assets.workers import Workers
 from icechunk.changes.conflicts import (
     Clash,
     Comparison,
@@ -43,7 +44,6 @@ __all__ = ["rebase"]
 
 log = logging.getLogger(__name__)
 
-LOGS_AT_ONCE: Final = 16
 LOGS_AHEAD: Final = 64
 
 
@@ -156,14 +156,8 @@ def _nodes_of(assets: AssetManager, snapshot_id: bytes) -> Callable[[], NodeTabl
 
 def _fetch_logs(assets: AssetManager, log_ids: Sequence[bytes]) -> Iterator[TransactionLog]:
     """Yield logs in order; from far away many at once, ahead of the one that is looked at."""
-    if assets.storage.is_local or len(log_ids) == 1:
-        for log_id in log_ids:
-            yield _fetch_log(assets, log_id)
-        return
-    with ThreadPoolExecutor(LOGS_AT_ONCE, thread_name_prefix="icechunk-rebase") as pool:
-        for start in range(0, len(log_ids), LOGS_AHEAD):
-            batch = log_ids[start : start + LOGS_AHEAD]
-            yield from pool.map(lambda log_id: _fetch_log(assets, log_id), batch)
+    with Workers(assets.storage.is_local, "icechunk-rebase") as workers:
+        yield from workers.map(partial(_fetch_log, assets), log_ids, LOGS_AHEAD)
 
 
 def _fetch_log(assets: AssetManager, log_id: bytes) -> TransactionLog:

@@ -7,8 +7,7 @@ never damage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import BoundedSemaphore
@@ -16,7 +15,8 @@ from typing import Any, Final
 
 from icechunk.assets.workers import Workers
 from icechunk.changes.change_set import ChangeSet
-from icechunk.changes.log import merged_log, transaction_log
+from icechunk.changes.log import transaction_log
+from icechunk.changes.log_union import united_log
 from icechunk.changes.plan import (
     Edit,
     ManifestPlan,
@@ -92,7 +92,7 @@ def write_snapshot(
     arrays, upserts = _plan(workspace, old, rewrite=rewrite)
     log = transaction_log(changes, snapshot_id, workspace.net_moves())
     if amended is not None:
-        log = merged_log(amended, log)
+        log = united_log([amended, log])
     _store(workspace, old, arrays, log)
     new_files: list[ManifestFile] = []
     for planned in arrays:
@@ -278,23 +278,16 @@ def _store(
         for part in planned.parts()
         if planned.key(part) not in written
     }
-    jobs: list[Callable[[], WrittenManifest | None]] = [*missing.values()]
 
-    def save_log() -> None:
-        workspace.context.assets.save_transaction_log(log)
+    def store(key: ManifestKey | None) -> None:
+        if key is None:
+            workspace.context.assets.save_transaction_log(log)
+        else:
+            written[key] = missing[key]()
 
-    if workspace.context.storage.is_local:
-        for key, job in missing.items():
-            written[key] = job()
-        save_log()
-        return
-    with ThreadPoolExecutor(
-        min(UPLOADS_AT_ONCE, len(jobs) + 1), thread_name_prefix="icechunk-commit"
-    ) as pool:
-        log_saved = pool.submit(save_log)
-        for key, saved in [(key, pool.submit(job)) for key, job in missing.items()]:
-            written[key] = saved.result()
-        log_saved.result()
+    with Workers(workspace.context.storage.is_local, "icechunk-commit") as workers:
+        for _ in workers.map(store, [None, *missing], UPLOADS_AT_ONCE):
+            pass
 
 
 def _store_manifest(

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import reduce
 from typing import Any, Final
 
-from icechunk.changes.log import merged_log
+from icechunk.changes.log_union import united_log
 from icechunk.chunks import ChunkKind
 from icechunk.format.envelope import FileKind, Header, read_header
 from icechunk.format.ids import encode_id, encode_ids
@@ -140,7 +139,7 @@ def describe_transaction_log(
     log = decode_transaction_log(data, key)
     found = [(log_id, older) for log_id, older in pruned if older is not None]
     if found:
-        log = reduce(merged_log, [*(older for _, older in found), log])
+        log = united_log([*(older for _, older in found), log])
     moves = sorted(log.moves, key=lambda move: segment_order_key(move.to_path))
     described: Described = {
         "header": _header(read_header(data, FileKind.TRANSACTION_LOG, key)),
