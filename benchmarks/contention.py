@@ -81,6 +81,8 @@ def report(outcome: dict[str, Any], numbers: dict[str, float]) -> str:
             lines += spread("  of these, exchanging", (r["exchange"] for r in some))
         lines += spread("  waited before", (r["waited"] for r in some))
         lines += histogram("  uploads", [r["uploads"] for r in some])
+        if outcomes == ("won",):
+            lines += steps_of(some)
     errors = Counter(record["error"] for record in records if "error" in record)
     lines += [f"\n{count} times {error}" for error, count in errors.most_common(10)]
     if outcome["lost"]:
@@ -99,6 +101,16 @@ def uploads_by_kind(outcome: dict[str, Any]) -> list[str]:
         each = ", ".join(f"{kind} {n / len(records):.2f}" for kind, n in sorted(kinds.items()))
         lines.append(f"uploads per commit, {'alone' if name == 'alone' else 'racing'}: {each}")
     return lines
+
+
+def steps_of(rounds: list[dict[str, Any]]) -> list[str]:
+    """Show what the rounds spent their time on: the mean of every step, in order of appearance."""
+    seconds: dict[str, float] = {}
+    for round_ in rounds:
+        for step, took in round_["steps"]:
+            seconds[step] = seconds.get(step, 0) + took
+    shown = (f"{step} {1000 * total / len(rounds):.1f}" for step, total in seconds.items())
+    return ["  milliseconds from one step to the next: " + ", ".join(shown)]
 
 
 def histogram(title: str, values: Iterable[int]) -> list[str]:

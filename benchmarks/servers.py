@@ -9,7 +9,8 @@ answer too slowly to be measured, and not every one of them carries conditional 
 atomically; this server does. It keeps its data in memory and below DIR, for as long as it runs.
 
 A cluster of one: a monitor that knows who takes part, a store that keeps objects in memory, and the
-gateway that speaks S3.
+gateway that speaks S3. The gateway sends small answers at once (``tcp_nodelay``); by default each of
+them would wait for some 40 ms until the client has acknowledged the one before.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_pool_default_pg_num = 4
 osd_pool_default_pgp_num = 4
-rgw_frontends = beast endpoint={loopback}:{port}
+rgw_frontends = beast endpoint={loopback}:{port} tcp_nodelay=1
 rgw_run_sync_thread = false
 rgw_enable_lc_threads = false
 rgw_enable_usage_log = false

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from icechunk.storage.base import PreconditionFailed
@@ -93,6 +94,8 @@ class Round:
     outcome: str = ""
     """`WON`, `REFUSED`, or `NEWS` when it was in vain before the exchange."""
     uploads: Counter[str] = field(default_factory=Counter)
+    steps: list[tuple[str, float]] = field(default_factory=list)
+    """What was begun, or found out, and the seconds from there to the next one."""
 
 
 def rounds_of(events: Iterable[Event], began: float) -> list[Round]:
@@ -108,7 +111,11 @@ def rounds_of(events: Iterable[Event], began: float) -> list[Round]:
         rounds.append(current)
         return Round(event.at, event.at)
 
-    for event in events:
+    for event, following in pairwise([*events, None]):
+        assert event is not None
+        if following is not None and event.what not in (WON, REFUSED):
+            step = f"{event.what} {event.kind}"
+            current.steps.append((step, following.at - event.at))
         if event.what == UPLOAD:
             current.uploads[event.kind] += 1
         elif event.what == READ:
@@ -137,6 +144,7 @@ def as_numbers(events: list[Event], began: float) -> dict[str, Any]:
                 "window": round_.ended - round_.began,
                 "exchange": round_.ended - round_.checked,
                 "waited": round_.began - before,
+                "steps": round_.steps,
             }
             for round_, before in zip(
                 rounds, [began, *(round_.ended for round_ in rounds)], strict=False
