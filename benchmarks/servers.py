@@ -9,8 +9,8 @@ answer too slowly to be measured, and not every one of them carries conditional 
 atomically; this server does. It keeps its data in memory and below DIR, for as long as it runs.
 
 A cluster of one: a monitor that knows who takes part, a store that keeps objects in memory, and the
-gateway that speaks S3. The gateway sends small answers at once (``tcp_nodelay``); by default each of
-them would wait for some 40 ms until the client has acknowledged the one before.
+gateway that speaks S3. The gateway sends small answers at once (``tcp_nodelay``); by default each
+of them would wait for some 40 ms until the client has acknowledged the one before.
 """
 
 from __future__ import annotations
