@@ -93,6 +93,9 @@ class OpsLog(Sequence[UpdateEntry]):
     def __getitem__(self, row: slice) -> OpsLog: ...
     def __getitem__(self, row: int | slice) -> UpdateEntry | OpsLog:
         if isinstance(row, slice):
+            start, stop, step = row.indices(len(self))
+            if step == 1:
+                return self._slice(start, max(start, stop))
             return self._take(np.arange(len(self))[row])
         row = range(len(self))[row]
         backup = self.backups[row].decode() if self.has_backup[row] else None
@@ -132,7 +135,7 @@ class OpsLog(Sequence[UpdateEntry]):
         entries = [UpdateEntry(kind, updated_at)]
         if len(self):
             entries.append(replace(self[0], backup_path=head_backup))
-        joined = OpsLog.from_entries(entries)._concat(self._take(np.arange(1, len(self))))
+        joined = OpsLog.from_entries(entries)._concat(self[1:])
         beyond = np.flatnonzero(joined.has_backup[limit:])
         if not len(beyond):
             return joined, None
@@ -158,6 +161,15 @@ class OpsLog(Sequence[UpdateEntry]):
             return getattr(self, column)[row].tobytes()
         number = int(self.numbers[row, place])
         return bool(number) if name in ("new_value", "is_set") else number
+
+    def _slice(self, start: int, stop: int) -> OpsLog:
+        """Return some adjacent rows without copying them."""
+        taken = {}
+        for item in fields(self):
+            column = getattr(self, item.name)
+            is_ragged = isinstance(column, RaggedBytes)
+            taken[item.name] = column.slice(start, stop) if is_ragged else column[start:stop]
+        return OpsLog(**taken)
 
     def _take(self, rows: npt.NDArray[np.intp]) -> OpsLog:
         taken = {}

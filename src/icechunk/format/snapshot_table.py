@@ -8,7 +8,7 @@ Icechunk spec, "Repo info file".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.errors import ErrorKind, FormatError, SnapshotNotFoundError
 from icechunk.format.ids import OBJECT_ID_SIZE, encode_id, id_column, ids_of_column, sortable
-from icechunk.format.rows import Int64s, concat_starts, gather_rows, starts_of
+from icechunk.format.rows import Int64s, counts_of, gather_rows, starts_of
 from icechunk.format.values import decode_flexbuffer, encode_flexbuffer
 
 __all__ = ["SnapshotEntry", "SnapshotTable"]
@@ -208,9 +208,9 @@ class SnapshotTable:
         parent = _NO_PARENT if entry.parent_id is None else self.row(entry.parent_id)
         new = SnapshotTable.from_entries([replace(entry, parent_id=None)])
         new = replace(new, parents=np.array([parent], dtype=np.int32))
-        joined = self._concat(new)
-        rows = np.insert(np.arange(len(self)), slot, len(self))
-        return joined._take(rows, {})
+        before, after = self._slice(0, slot), self._slice(slot, len(self))
+        joined = self._join([before, new, after])
+        return replace(joined, parents=joined.parents + (joined.parents >= slot).astype(np.int32))
 
     def drop(self, snapshot_ids: Iterable[bytes]) -> SnapshotTable:
         """Remove snapshots; first `reparent` what descends from them.
@@ -247,18 +247,45 @@ class SnapshotTable:
             )
         return replace(self, parents=parents)._take(np.arange(len(self)), pruned)
 
-    def _concat(self, other: SnapshotTable) -> SnapshotTable:
-        """Append rows; parents are taken as they are."""
+    def _slice(self, start: int, stop: int) -> SnapshotTable:
+        """Return some adjacent rows without copying them; parents are taken as they are."""
+        items = slice(self.metadata_starts[start], self.metadata_starts[stop])
+        logs = slice(self.pruned_starts[start], self.pruned_starts[stop])
         return SnapshotTable(
-            ids=np.concatenate([self.ids, other.ids]),
-            parents=np.concatenate([self.parents, other.parents]),
-            flushed_at=np.concatenate([self.flushed_at, other.flushed_at]),
-            messages=RaggedBytes.concat([self.messages, other.messages]),
-            metadata_starts=concat_starts(self.metadata_starts, other.metadata_starts),
-            metadata_names=RaggedBytes.concat([self.metadata_names, other.metadata_names]),
-            metadata_values=RaggedBytes.concat([self.metadata_values, other.metadata_values]),
-            pruned_starts=concat_starts(self.pruned_starts, other.pruned_starts),
-            pruned_ids=np.concatenate([self.pruned_ids, other.pruned_ids]),
+            ids=self.ids[start:stop],
+            parents=self.parents[start:stop],
+            flushed_at=self.flushed_at[start:stop],
+            messages=self.messages.slice(start, stop),
+            metadata_starts=self.metadata_starts[start : stop + 1] - items.start,
+            metadata_names=self.metadata_names.slice(items.start, items.stop),
+            metadata_values=self.metadata_values.slice(items.start, items.stop),
+            pruned_starts=self.pruned_starts[start : stop + 1] - logs.start,
+            pruned_ids=self.pruned_ids[logs],
+        )
+
+    @staticmethod
+    def _join(parts: Sequence[SnapshotTable]) -> SnapshotTable:
+        """Put rows one after the other; parents are taken as they are."""
+
+        def stacked(name: str) -> npt.NDArray[Any]:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        def strings(name: str) -> RaggedBytes:
+            return RaggedBytes.concat([getattr(part, name) for part in parts])
+
+        def starts(name: str) -> Int64s:
+            return starts_of(np.concatenate([counts_of(getattr(part, name)) for part in parts]))
+
+        return SnapshotTable(
+            ids=stacked("ids"),
+            parents=stacked("parents"),
+            flushed_at=stacked("flushed_at"),
+            messages=strings("messages"),
+            metadata_starts=starts("metadata_starts"),
+            metadata_names=strings("metadata_names"),
+            metadata_values=strings("metadata_values"),
+            pruned_starts=starts("pruned_starts"),
+            pruned_ids=stacked("pruned_ids"),
         )
 
     def _take(
