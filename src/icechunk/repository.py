@@ -46,7 +46,7 @@ from icechunk.ops.inspect import (
 )
 from icechunk.ops.log import Update
 from icechunk.ops.stats import ScanLimits, chunk_storage
-from icechunk.repo.ancestry import branch_tip, history, snapshot_at, tag_target
+from icechunk.repo.ancestry import branch_tip, snapshot_at, tag_target
 from icechunk.repo.context import RepoContext
 from icechunk.repo.create import check_place, create_repository
 from icechunk.repo.entry_v2 import EntryPoint, find_spec_version
@@ -474,7 +474,9 @@ class Repository(Shown):
             There is no such snapshot.
         """
         info, start = self._resolve(branch, tag, snapshot_id)
-        return AsyncCloseableIterator(map(SnapshotInfo._of, history(info, start)))
+        return AsyncCloseableIterator(
+            SnapshotInfo._of_rows(info.snapshots, info.snapshots.ancestry(start))
+        )
 
     def async_ancestry(
         self,

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
 
 from icechunk._display import Block, Shown, datetime_text
 from icechunk.changes.diff import Diff
-from icechunk.format.ids import encode_id
+from icechunk.format.ids import encode_id, encode_ids
 from icechunk.format.snapshot import ManifestFile
-from icechunk.format.snapshot_table import SnapshotEntry
+from icechunk.format.snapshot_table import SnapshotEntry, SnapshotTable
 from icechunk.repo.times import to_datetime
 
 __all__ = ["Diff", "ManifestFileInfo", "SnapshotInfo"]
+
+FIRST_BATCH: Final = 8
+LAST_BATCH: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -30,6 +37,23 @@ class SnapshotInfo(Shown):
     """Message given to the commit."""
     metadata: dict[str, Any]
     """Metadata given to the commit."""
+
+    @classmethod
+    def _of_rows(cls, table: SnapshotTable, rows: Iterator[int]) -> Iterator[SnapshotInfo]:
+        """Describe rows of a table in turn; made by the batch, from a few to many at a time."""
+        size = FIRST_BATCH
+        while batch := list(islice(rows, size)):
+            parents = table.parents[batch]
+            names = zip(encode_ids(table.ids[parents]), (parents >= 0).tolist(), strict=True)
+            yield from map(
+                cls,
+                encode_ids(table.ids[batch]),
+                [name if has_parent else None for name, has_parent in names],
+                map(to_datetime, table.flushed_at[batch].tolist()),
+                map(bytes.decode, table.messages.take(np.array(batch))),
+                map(table.metadata, batch),
+            )
+            size = min(2 * size, LAST_BATCH)
 
     @classmethod
     def _of(cls, entry: SnapshotEntry) -> SnapshotInfo:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from icechunk.errors import ErrorKind, SnapshotNotFoundError
 from icechunk.format.repo_info import RepoInfo
-from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.repo.preconditions import BranchExists, SnapshotKnown, TagExists
 from icechunk.repo.times import time_text
 
@@ -15,7 +13,6 @@ __all__ = [
     "LoggedSnapshot",
     "branch_tip",
     "commits_since",
-    "history",
     "logs_between",
     "snapshot_at",
     "tag_target",
@@ -46,18 +43,6 @@ def tag_target(info: RepoInfo, tag: str) -> bytes:
     """Return the snapshot a tag stands for."""
     TagExists(tag).check(info)
     return info.tags[tag]
-
-
-def history(info: RepoInfo, snapshot_id: bytes) -> Iterator[SnapshotEntry]:
-    """Iterate over a snapshot and its ancestors, newest first.
-
-    Raises
-    ------
-    SnapshotNotFoundError
-        At the call, when the repository does not know the snapshot.
-    """
-    SnapshotKnown(snapshot_id).check(info)
-    return map(info.snapshots.entry, info.snapshots.ancestry(snapshot_id))
 
 
 def snapshot_at(info: RepoInfo, branch: str, time_us: int) -> bytes:
