@@ -30,7 +30,8 @@ class Remote(MemoryStorage):
                 self.running += 1
                 self.peak = max(self.peak, self.running)
                 self.lock.notify_all()
-                self.lock.wait_for(lambda: self.peak >= self.meet, 0.2)
+                self.lock.wait_for(lambda: self.peak >= self.meet, 20)
+                self.lock.wait_for(lambda: self.peak > self.meet, 0.02)  # which must not happen
                 self.running -= 1
         return super().get_range(key, start, end)
 
