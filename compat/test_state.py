@@ -28,6 +28,17 @@ def _log(side: Side, path: str) -> object:
     return side.call("describe.describe", path=path, values=False)["log"]
 
 
+def test_logs_of_many_pages(exchange: tuple[Side, Side], repo_path: str) -> None:
+    """Both sides fill pages in turns, and read what both have written."""
+    exchange[0].call("scenarios.paged", path=repo_path)
+    for step in range(5):
+        exchange[step % 2].call("scenarios.page_filled", path=repo_path, step=step)
+        one, other = (_log(side, repo_path) for side in exchange)
+        assert one == other
+    assert isinstance(one, list)
+    assert len(one) == 2 + 5 * 5
+
+
 HISTORIES = ["hierarchy", "edits", "history"]
 
 

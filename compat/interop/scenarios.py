@@ -636,3 +636,20 @@ def administered_further(path: str) -> None:
     repo.set_feature_flag("delete_tag", None)
     repo.set_feature_flag("create_tag", False)
     repo.writable_session("main").commit("after", allow_empty=True)
+
+
+def paged(path: str) -> None:
+    """An operations log so short in the repository object that most of it is in backups."""
+    repo = create(path, config=icechunk.RepositoryConfig(num_updates_per_repo_info_file=3))
+    repo.save_config()
+
+
+def page_filled(path: str, step: int) -> None:
+    """Do some things worth logging, a number of them that fits no page."""
+    repo = open_repository(path)
+    tip = repo.lookup_branch("main")
+    repo.create_branch(f"branch {step}", tip)
+    repo.create_tag(f"tag {step}", tip)
+    repo.update_metadata({"step": step})
+    repo.writable_session("main").commit(f"step {step}", allow_empty=True)
+    repo.delete_branch(f"branch {step}")

@@ -39,6 +39,7 @@ from icechunk.repository import Repository, SpecVersion
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
 from icechunk.storage.local import LocalStorage
 from icechunk.storage.memory import MemoryStorage
+from icechunk.testing.wrapper import StorageWrapper
 
 INITIAL = "1CECHNKREP0F1RSTCMT0"
 NOWHERE = "0" * 20
@@ -736,3 +737,66 @@ class TestLongHistories:
             ]
             assert all(a.parent_id == b.id for a, b in pairwise(history))
             assert history[-1].parent_id is None
+
+
+class TestPagedLogs:
+    """An operations log of which the entry point holds little: the rest is in its backups."""
+
+    @pytest.mark.parametrize("limit", [0, 1, 2, 3, 7])
+    def test_all_of_it_is_listed(self, storage, limit):
+        repo = Repository.create(storage, RepositoryConfig(num_updates_per_repo_info_file=limit))
+        expected = ["RepoInitialized"]
+
+        def note(kind, change):
+            change()
+            expected.insert(0, kind)
+
+        for n in range(4):
+            session = repo.writable_session("main")
+            note("NewCommit", lambda s=session: s.commit("empty", allow_empty=True))
+            note("BranchCreated", lambda n=n: repo.create_branch(f"b{n}", INITIAL))
+            note("TagCreated", lambda n=n: repo.create_tag(f"t{n}", INITIAL))
+            note("MetadataChanged", lambda n=n: repo.update_metadata({"n": n}))
+        note("BranchDeleted", lambda: repo.delete_branch("b0"))
+        for reader in (repo, Repository.open(storage)):
+            log = list(reader.ops_log())
+            assert [type(update.kind).__name__ for update in log] == expected
+            assert log[0].backup_path is None
+            paths = [update.backup_path for update in log[1:]]
+            assert len(set(paths)) == len(paths)
+            assert {f"overwritten/{path}" for path in paths} <= set(keys(storage))
+            times = [update.updated_at for update in log]
+            assert times == sorted(times, reverse=True)
+            assert len(set(times)) == len(times)
+        assert len(repo._context.info().updates) <= max(limit, 1)
+
+    def test_a_lost_page_ends_the_log(self, storage):
+        repo = Repository.create(storage, RepositoryConfig(num_updates_per_repo_info_file=2))
+        for n in range(6):
+            repo.create_branch(f"b{n}", INITIAL)
+        whole = list(repo.ops_log())
+        storage.delete([f"overwritten/{whole[2].backup_path}"])
+        rest = list(repo.ops_log())
+        assert rest == whole[: len(rest)]
+        assert len(rest) < len(whole)
+
+
+def test_listing_is_never_needed(repo, storage):
+    """Credentials that may only get objects are enough to open a repository and to use it."""
+
+    class NoListing(StorageWrapper):
+        def list(self, prefix=""):
+            raise StorageError("Access Denied")
+
+    first = commit(repo)
+    limited = Repository.open(NoListing(storage))
+    assert Repository.exists(NoListing(storage))
+    assert Repository.fetch_spec_version(NoListing(storage)) is SpecVersion.v2
+    assert Repository.fetch_config(NoListing(storage)) is None
+    assert limited.list_branches() == {"main"}
+    assert limited.list_tags() == set()
+    assert limited.lookup_branch("main") == first
+    assert [info.id for info in limited.ancestry(branch="main")] == [first, INITIAL]
+    assert len(list(limited.ops_log())) == 2
+    limited.create_tag("t", first)
+    assert repo.list_tags() == {"t"}
