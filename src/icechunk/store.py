@@ -37,6 +37,7 @@ from icechunk.changes.workspace import (
 from icechunk.chunks import ChunkRef, ChunkTable, starts_with
 from icechunk.errors import (
     ErrorKind,
+    IcechunkError,
     InvalidInputError,
     NodeNotFoundError,
     ReadOnlyError,
@@ -165,13 +166,17 @@ class IcechunkStore(Shown, Store, SyncMixin):
         """Return the value of a key or None, without an event loop."""
         if prototype is None:
             prototype = default_buffer_prototype()
-        found = self._find(key)
-        if found is None:
-            return None
-        if isinstance(found, bytes):
-            data = _slice(found, byte_range)
-        else:
-            data = self._workspace.read(found, *_span(found.length, byte_range, "chunk"))
+        try:
+            found = self._find(key)
+            if found is None:
+                return None
+            if isinstance(found, bytes):
+                data = _slice(found, byte_range)
+            else:
+                data = self._workspace.read(found, *_span(found.length, byte_range, "chunk"))
+        except IcechunkError as error:
+            error.add_context("get", key=key)
+            raise
         return prototype.buffer.from_bytes(data)
 
     async def get(
@@ -192,14 +197,18 @@ class IcechunkStore(Shown, Store, SyncMixin):
             return self.get_sync(key, prototype=prototype, byte_range=byte_range)
         if prototype is None:
             prototype = default_buffer_prototype()
-        found = await self._find_async(key)
-        if found is None:
-            return None
-        if isinstance(found, bytes):
-            data = _slice(found, byte_range)
-        else:
-            span = _span(found.length, byte_range, "chunk")
-            data = await workspace.read_async(found, *span)
+        try:
+            found = await self._find_async(key)
+            if found is None:
+                return None
+            if isinstance(found, bytes):
+                data = _slice(found, byte_range)
+            else:
+                span = _span(found.length, byte_range, "chunk")
+                data = await workspace.read_async(found, *span)
+        except IcechunkError as error:
+            error.add_context("get", key=key)
+            raise
         return prototype.buffer.from_bytes(data)
 
     async def get_partial_values(

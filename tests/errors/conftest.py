@@ -17,6 +17,7 @@ from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
 from icechunk.storage.local import LocalStorage
+from icechunk.testing import LatencyStorage
 
 PROTOTYPE = default_buffer_prototype()
 
@@ -183,11 +184,24 @@ def template():
     return World()
 
 
+@pytest.fixture
+def make_world(template, tmp_path):
+    """Function that makes a `World` in a kind of storage."""
+
+    def make(kind):
+        storage = {
+            "memory": icechunk.in_memory_storage,
+            "local": lambda: LocalStorage(tmp_path / "repo", durable=False),
+            "distant": lambda: LatencyStorage(icechunk.in_memory_storage()),
+        }[kind]()
+        return template.copied_to(storage)
+
+    return make
+
+
 @pytest.fixture(params=["memory", "local"])
-def world(request, template, tmp_path):
-    if request.param == "memory":
-        return template.copied_to(icechunk.in_memory_storage())
-    return template.copied_to(LocalStorage(tmp_path / "repo", durable=False))
+def world(request, make_world):
+    return make_world(request.param)
 
 
 @pytest.fixture

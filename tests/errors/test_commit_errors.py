@@ -4,18 +4,27 @@ After each of them the session has what it had, and can be committed once the re
 """
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from icechunk import (
     ConflictError,
+    FormatError,
     IcechunkError,
     ReadOnlyError,
     RefNotFoundError,
     RepoAvailability,
+    Repository,
+    RepositoryConfig,
     RepoStatus,
     SessionStateError,
 )
+from icechunk.config import RepoUpdateRetryConfig, StorageRetriesSettings
+from icechunk.repo.surroundings import REAL
+from icechunk.repo.times import now_us
+from icechunk.storage.base import PreconditionFailed
+from icechunk.testing.wrapper import StorageWrapper
 
 
 def commit(world, message, metadata=None, **named):
@@ -310,3 +319,62 @@ def test_rewriting_manifests(world, refused, name, twin):
         return w.repo.rewrite_manifests("x", **named)
 
     refused(world, rewrite, *expected)
+
+
+@pytest.mark.parametrize("action", ["commit", "amend", "flush"])
+def test_a_clock_that_went_back(world, refused, action):
+    world.edit()
+    context = world.session._workspace.context
+    a_year_ago = replace(context.world, now_us=lambda: now_us() - 365 * 86_400 * 1_000_000)
+    context.world = a_year_ago
+    refused(
+        world,
+        lambda w: getattr(w.session, action)("x"),
+        FormatError,
+        "snapshot-timestamp",
+        "clock",
+        leaves_garbage=True,
+    )
+    context.world = REAL
+    getattr(world.session, action)("now")
+
+
+class CrowdedStorage(StorageWrapper):
+    """Somebody else is always faster."""
+
+    is_crowded = True
+
+    def put_if(self, key, data, expected):
+        if self.is_crowded:
+            raise PreconditionFailed(key)
+        return super().put_if(key, data, expected)
+
+
+UPDATES = {
+    "commit": lambda w: w.session.commit("x"),
+    "amend": lambda w: w.session.amend("x"),
+    "flush": lambda w: w.session.flush("x"),
+    "branch": lambda w: w.repo.create_branch("new", w.first),
+    "tag": lambda w: w.repo.create_tag("new", w.first),
+    "metadata": lambda w: w.repo.set_metadata({"a": 1}),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_others_are_always_faster(world, refused, name):
+    crowded = CrowdedStorage(world.storage)
+    retries = StorageRetriesSettings(max_tries=1, initial_backoff_ms=1, max_backoff_ms=2)
+    config = RepositoryConfig(repo_update_retries=RepoUpdateRetryConfig(default=retries))
+    world.repo = Repository.open(crowded, config)
+    world.edit(world.use(world.repo.writable_session("main")))
+    error = refused(
+        world,
+        UPDATES[name],
+        ConflictError,
+        "update-attempts-exhausted",
+        "6 attempts",
+        leaves_garbage=True,
+    )
+    assert (error.expected_parent, error.actual_parent) == (None, None)
+    crowded.is_crowded = False
+    UPDATES[name](world)

@@ -11,6 +11,13 @@ from icechunk import (
     SessionStateError,
 )
 
+
+@pytest.fixture(params=["memory", "local", "distant"])
+def world(request, make_world):
+    """Stores of distant storages go ways of their own."""
+    return make_world(request.param)
+
+
 INVALID_KEYS = [
     "foo", "array/c/0/x", "array/c/-1/0", "array/c/0/4294967296", "a/../zarr.json", "a/./zarr.json",
     "a//zarr.json", "array/c/0/", "zarr.json/",
@@ -21,6 +28,9 @@ VERBS = {
     "exists": lambda w, key: w.do("exists", key),
     "delete": lambda w, key: w.do("delete", key),
     "getsize": lambda w, key: w.do("getsize", key),
+    "get_sync": lambda w, key: w.session.store.get_sync(key),
+    "set_sync": lambda w, key: w.session.store.set_sync(key, w.buffer(b"x")),
+    "delete_sync": lambda w, key: w.session.store.delete_sync(key),
 }
 
 
