@@ -248,7 +248,7 @@ def test_forks_amid_threads_at_work(tmp_path, place):
             return asyncio.run(use())
 
         threads = [
-            threading.Thread(target=each, args=(work,))
+            threading.Thread(target=each, args=(work,), daemon=True)
             for work in (write, write, read, nodes, look, commit)
         ]
         for thread in threads:
@@ -300,6 +300,32 @@ def test_sessions_travel_to_workers_however_started(tmp_path, place, method):
             main()
     """
     assert run(tmp_path, program) == list(range(64))
+
+
+@pytest.mark.parametrize("place", ["local", "s3"], indirect=True)
+def test_forked_workers_write_what_the_parent_merges(tmp_path, place):
+    program = f"""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        def write(part, start):
+            zarr.open_array(part.store, path="a")[start : start + 16] = start
+            return part
+
+        repo = Repository.create({place}, CONFIG)
+        session = repo.writable_session("main")
+        make_array(session)
+        session.commit("data")
+        session = repo.writable_session("main")
+        assert zarr.open_array(session.store, path="a")[3] == 3
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+            parts = [pool.submit(write, session.fork(), start) for start in (0, 16, 32, 48)]
+            session.merge(*(part.result() for part in parts))
+        session.commit("merged")
+        array = zarr.open_array(repo.readonly_session("main").store, path="a", mode="r")
+        print(json.dumps(array[::8].tolist()))
+    """
+    assert run(tmp_path, program) == [0, 0, 16, 16, 32, 32, 48, 48]
 
 
 def test_children_of_children_use_object_stores(tmp_path, s3_server):
@@ -379,7 +405,7 @@ def test_locks(tmp_path):
                 held.set()
                 leave.wait()
 
-        thread = threading.Thread(target=hold)
+        thread = threading.Thread(target=hold, daemon=True)
         thread.start()
         held.wait()
 
