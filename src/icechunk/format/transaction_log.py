@@ -55,9 +55,12 @@ def node_ids(ids: Any = ()) -> NodeIds:
         ids = np.frombuffer(b"".join(ids), np.uint8)
     rows = np.ascontiguousarray(ids, np.uint8).reshape(-1, 8)
     if len(rows) < 2:
-        return frozen(rows)
+        return frozen(rows) if len(rows) else _NO_IDS
     # Big-endian numbers order as the bytes do.
     return frozen(np.unique(rows.view(">u8").reshape(-1)).view(np.uint8).reshape(-1, 8))
+
+
+_NO_IDS: NodeIds = frozen(np.zeros((0, 8), np.uint8))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
