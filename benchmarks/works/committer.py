@@ -48,13 +48,14 @@ def main() -> None:
 
 def commit(repo: Any, trace: Any, row: int, column: int) -> dict[str, Any]:
     """Write and commit one chunk; what goes wrong is part of the answer."""
-    session = repo.writable_session("main")
-    array = zarr.open_array(session.store, path="a", zarr_format=3)
-    array[row, column * CHUNK : (column + 1) * CHUNK] = value_of(row, column)
-    if trace is not None:
-        trace.events.clear()
     record: dict[str, Any] = {"message": f"{row}.{column}", "began": time.monotonic()}
     try:
+        session = repo.writable_session("main")
+        array = zarr.open_array(session.store, path="a", zarr_format=3)
+        array[row, column * CHUNK : (column + 1) * CHUNK] = value_of(row, column)
+        if trace is not None:
+            trace.events.clear()
+        record["began"] = time.monotonic()
         session.commit(record["message"], rebase_with=icechunk.ConflictDetector())
     except icechunk.IcechunkError as error:
         record["error"] = f"{type(error).__name__}: {error}"
