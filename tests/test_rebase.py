@@ -121,6 +121,16 @@ NAMED = {
         lambda e: e.node("g/deep", array()),
         [(T.NewNodeInInvalidGroup, "/g/deep", None)],
     ),
+    "several new nodes below arrays": (
+        lambda e: [e.node("g/a/x", group()), e.node("g/a/y", group()), e.node("g/a/x/z", group())],
+        lambda e: [e.delete("b"), e.node("g/a/x", array())],
+        [
+            (T.NewNodeConflictsWithExistingNode, "/g/a/x", None),
+            (T.NewNodeInInvalidGroup, "/g/a", None),
+            (T.NewNodeInInvalidGroup, "/g/a/x", None),
+            (T.NewNodeInInvalidGroup, "/g/a", None),
+        ],
+    ),
     "metadata of an array": (
         lambda e: e.node("b", array(x=1)),
         lambda e: e.node("b", array(x=1)),
@@ -424,6 +434,37 @@ def test_after_a_reset_edits_that_fit_are_kept(repo):
     found = keys(repo.readonly_session("main"))
     assert "b/c/2" in found
     assert "b/c/1" not in found
+
+
+def test_after_a_reset_a_new_node_does_not_take_the_place_of_one_that_is_back(repo):
+    before = repo.lookup_branch("main")
+    others(repo, lambda e: e.delete("b"))
+    session = repo.writable_session("main")
+    Edit(session).node("b", group())
+    base = session.snapshot_id
+    repo.reset_branch("main", before)
+    with pytest.raises(RebaseFailedError) as caught:
+        session.rebase(BasicConflictSolver())
+    found = [(c.conflict_type, c.path) for c in caught.value.conflicts]
+    assert found == [(T.NewNodeConflictsWithExistingNode, "/b")]
+    assert caught.value.snapshot == before
+    assert session.snapshot_id == base
+
+
+def test_after_a_reset_moves_that_do_not_work_any_more_are_refused(repo):
+    before = repo.lookup_branch("main")
+    others(repo, lambda e: [e.delete("b"), e.node("late", group())])
+    over, gone = repo.rearrange_session("main"), repo.rearrange_session("main")
+    over.move("/empty", "/b")
+    gone.move("/late", "/later")
+    repo.reset_branch("main", before)
+    with pytest.raises(RebaseFailedError) as caught:
+        over.rebase(ConflictDetector())
+    found = [(c.conflict_type, c.path) for c in caught.value.conflicts]
+    assert found == [(T.NewNodeConflictsWithExistingNode, "/b")]
+    with pytest.raises(NodeNotFoundError):
+        gone.rebase(ConflictDetector())
+    assert "later/zarr.json" in keys(gone)
 
 
 def test_an_amended_tip_is_compared_as_one_commit(repo):

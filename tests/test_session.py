@@ -400,6 +400,7 @@ def test_what_may_not_be_forked_merged_or_pickled(repo):
     with pytest.raises(SessionStateError) as caught:
         fork.merge(writable)
     assert caught.value.kind == "merge-not-allowed"
+    fork.merge(repo.readonly_session("main"))  # brings nothing
     with pytest.raises(ReadOnlyError) as caught:
         readonly.merge(fork)
     assert caught.value.kind == "read-only-session"

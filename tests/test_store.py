@@ -868,3 +868,11 @@ def test_a_write_overtaken_by_discarding_goes_with_the_rest(slow):
     run(store.set("a/c/0", buffer(b"x" * 600)))
     assert not store.session.has_uncommitted_changes
     assert keys(store) == []
+
+
+def test_deleting_a_missing_node_spares_what_is_below_it(repo):
+    store = repo.writable_session("main").store
+    put(store, "a/b/zarr.json", b'{"node_type": "group"}')
+    store.delete_sync("a/zarr.json")
+    asyncio.run(store.delete("a/zarr.json"))
+    assert list(store.list()) == ["a/b/zarr.json"]

@@ -697,7 +697,7 @@ class Session(Shown):
             Kind ``read-only-session``.
         """
         self._require_writable("merge")
-        if self._is_fork and any(not other._is_fork for other in others):
+        if self._is_fork and any(other._branch is not None for other in others):
             raise SessionStateError(
                 "cannot merge a branch session into a fork session: merge the fork into it instead",
                 ErrorKind.MERGE_NOT_ALLOWED,

@@ -327,7 +327,9 @@ class IcechunkStore(Shown, Store, SyncMixin):
         self._check_session(ErrorKind.READ_ONLY_SESSION)
         match parse_key(key):
             case MetadataKey(path):
-                self._workspace.nodes.delete(path)
+                nodes = self._workspace.nodes
+                if nodes.find(path) is not None:  # else what is below it has nothing to do with it
+                    nodes.delete(path)
             case ChunkKey(path, coords):
                 self._workspace.delete_chunk(path, coords)
 

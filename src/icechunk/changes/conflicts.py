@@ -229,13 +229,17 @@ def new_nodes_on_existing_ones(both: Comparison) -> Iterator[Clash]:
 
 
 def new_nodes_below_arrays(both: Comparison) -> Iterator[Clash]:
-    """Find arrays of theirs that are ancestors of created nodes. A missing ancestor is fine."""
+    """Find created nodes that are below an array of theirs, and name the nearest such array.
+
+    One for each created node. A missing ancestor is fine.
+    """
     changes = both.ours.changes
-    above = {ancestor for path in changes.created for ancestor in ancestors(path)}
-    for path in sorted(above):
-        node = both.nodes().find(path)
-        if node is not None and node.array is not None and node.id not in changes.deleted:
-            yield Clash(ConflictType.NewNodeInInvalidGroup, path, node.id)
+    for path in sorted(changes.created):
+        for above in ancestors(path):  # nearest first
+            node = both.nodes().find(above)
+            if node is not None and node.array is not None and node.id not in changes.deleted:
+                yield Clash(ConflictType.NewNodeInInvalidGroup, above, node.id)
+                break
 
 
 def metadata_updated_twice(both: Comparison) -> Iterator[Clash]:

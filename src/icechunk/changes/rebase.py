@@ -83,6 +83,7 @@ def rebase(workspace: Workspace, branch: str, solver: ConflictSolver) -> None:
     # is anything between. So it is all or nothing.
     progress.solve(unseen.commits, solver)
     _require_nodes(workspace, tip)
+    _require_places(workspace, tip)
     progress.apply(tip)
 
 
@@ -190,3 +191,17 @@ def _require_nodes(workspace: Workspace, tip: bytes) -> None:
                 "the changes again",
                 ErrorKind.NODE_NOT_FOUND,
             )
+
+
+def _require_places(workspace: Workspace, tip: bytes) -> None:
+    """Refuse to go where the places of nodes that we created or moved are taken.
+
+    What was deleted only on the history left behind is there again, and no log tells.
+    """
+    changes = workspace.changes
+    nodes = workspace.context.assets.snapshot(tip).nodes
+    ours = OurEdits.of(changes, workspace.base.nodes)
+    conflicts = find_conflicts(Comparison(ours, TransactionLog(tip), lambda: nodes))
+    conflicts = conflicts or _clashes_of_moves(changes.moves or (), nodes)
+    if conflicts:
+        raise RebaseFailedError(encode_id(tip), [clash.public() for clash in conflicts])
