@@ -55,7 +55,7 @@ def test_own_commits_are_no_traffic():
     now = 30_000_000
     assert pace.traffic(info, "main", now) == Traffic(LOOK_BACK, now / 1e6 - 9)
     for n in (19, 17):
-        pace.won(0.1, QUIET, bytes([n]) * 12)
+        pace.remember(bytes([n]) * 12)
     assert pace.traffic(info, "main", now) == Traffic(LOOK_BACK - 2, now / 1e6 - 9)
     assert pace.traffic(info, "b", now) == Traffic(5, now / 1e6 - 1)
     assert pace.traffic(info, "gone", now).load(1) == 0

@@ -190,7 +190,8 @@ class _Run:
         except BaseException:
             workspace.written.share()  # it may have taken effect, or may yet
             raise
-        context.pace.won(*self._experience(info, started), snapshot.id)
+        context.pace.remember(snapshot.id)
+        context.pace.won(*self._experience(info, started))
         used = set(ids_of_column(snapshot.manifest_files.ids))
         self._debris += map(manifest_key, workspace.written.take_unused(used))
         return snapshot

@@ -63,6 +63,10 @@ class Pace:
         self._scale = 0.0
         self._seconds = 0.0
 
+    def remember(self, snapshot_id: bytes) -> None:
+        """Note a commit as one's own: it is no traffic."""
+        self._mine.append(snapshot_id)
+
     def traffic(self, info: RepoInfo, branch: str, now_us: int) -> Traffic:
         """Look at the last commits of a branch, leaving out those of this writer."""
         tip = info.branches.get(branch)
@@ -77,9 +81,8 @@ class Pace:
         """Return the seconds to wait before an attempt, given a number from [0, 1)."""
         return min(2 * uniform * self._scale * self._seconds, MOST_SECONDS)
 
-    def won(self, seconds: float, traffic: Traffic, snapshot_id: bytes = b"") -> None:
-        """Learn from an attempt that took `seconds` and made a snapshot the tip."""
-        self._mine.append(snapshot_id)
+    def won(self, seconds: float, traffic: Traffic) -> None:
+        """Learn from an attempt that took `seconds` and succeeded."""
         step = self._step(seconds, traffic)
         scale = self._scale * min(step, AFTER_SUCCESS if step <= 1 else 1 / AFTER_SUCCESS)
         self._scale = scale if scale >= LEAST_SCALE else 0.0
