@@ -89,16 +89,20 @@ def write_snapshot(
     snapshot_id = world.random_id()
     _check_fits(workspace)
     old = _OldManifests(workspace)
-    arrays, upserts = _plan(workspace, old, rewrite=rewrite)
+    arrays, upserts = _nodes_to_write(workspace, rewrite=rewrite)
     log = transaction_log(changes, snapshot_id, workspace.net_moves())
     if amended is not None:
         log = united_log([amended, log])
-    _store(workspace, old, arrays, log)
     new_files: list[ManifestFile] = []
-    for planned in arrays:
-        node, files = planned.result(workspace)
-        upserts.append(node)
-        new_files += files
+    # Everything at once, except that a rewrite reads whole arrays: one by one, for their size.
+    batches = [[], *([state] for state in arrays)] if rewrite else [arrays]
+    for number, batch in enumerate(batches):
+        planned = [_plan_array(workspace, old, state, rewrite=rewrite) for state in batch]
+        _store(workspace, old, planned, None if number else log)
+        for array in planned:
+            node, files = array.result(workspace)
+            upserts.append(node)
+            new_files += files
     nodes = base.nodes.replace(_removed_paths(workspace), upserts)
     snapshot = Snapshot(
         id=snapshot_id,
@@ -168,16 +172,14 @@ class _PlannedArray:
         return node, [one.file for one in new]
 
 
-def _plan(
-    workspace: Workspace, old: _OldManifests, *, rewrite: bool
-) -> tuple[list[_PlannedArray], list[Node]]:
-    """Plan the manifests of every touched array; return them, and the touched groups."""
-    arrays: list[_PlannedArray] = []
+def _nodes_to_write(workspace: Workspace, *, rewrite: bool) -> tuple[list[NodeState], list[Node]]:
+    """Return the arrays that were touched, or all, and the groups that were."""
+    arrays: list[NodeState] = []
     groups: list[Node] = []
     states = workspace.nodes.subtree("/") if rewrite else _touched(workspace)
     for state in states:
         if state.grid is not None:
-            arrays.append(_plan_array(workspace, old, state, rewrite=rewrite))
+            arrays.append(state)
         elif not rewrite or _is_edited(workspace.changes, state):
             groups.append(Node(state.id, state.path, state.user_data, None))
     return arrays, groups
@@ -268,9 +270,9 @@ def _store(
     workspace: Workspace,
     old: _OldManifests,
     arrays: Sequence[_PlannedArray],
-    log: TransactionLog,
+    log: TransactionLog | None,
 ) -> None:
-    """Store the log, and every planned manifest that no earlier attempt has stored."""
+    """Store the log, if given, and every planned manifest that no earlier attempt has stored."""
     written = workspace.written
     missing = {
         planned.key(part): partial(_store_manifest, workspace, old, planned.state.id, part)
@@ -279,14 +281,16 @@ def _store(
         if planned.key(part) not in written
     }
 
-    def store(key: ManifestKey | None) -> None:
-        if key is None:
-            workspace.context.assets.save_transaction_log(log)
+    def store(item: ManifestKey | TransactionLog) -> None:
+        if isinstance(item, TransactionLog):
+            workspace.context.assets.save_transaction_log(item)
         else:
-            written[key] = missing[key]()
+            written[item] = missing[item]()
 
+    items: list[ManifestKey | TransactionLog] = [] if log is None else [log]
+    items += missing
     with Workers(workspace.context.storage.is_local, "icechunk-commit") as workers:
-        for _ in workers.map(store, [None, *missing], UPLOADS_AT_ONCE):
+        for _ in workers.map(store, items, UPLOADS_AT_ONCE):
             pass
 
 
