@@ -30,7 +30,6 @@ from icechunk.errors import (
     ErrorKind,
     IcechunkError,
     InvalidInputError,
-    ReadOnlyError,
 )
 from icechunk.format.envelope import FileKind
 from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id
@@ -1089,11 +1088,7 @@ class Repository(Shown):
 
     def _tip_to_write(self, branch: str, *rules: Precondition) -> bytes:
         """Return the tip of a branch, for a session that may write on top of it."""
-        if not self._context.storage.can_write:
-            raise ReadOnlyError(
-                f"cannot write to branch `{branch}`, the storage is read-only: {self._storage!r}",
-                ErrorKind.READ_ONLY_STORAGE,
-            )
+        self._context.require_writable()
         info = self._context.info()
         for rule in rules:
             rule.check(info)

@@ -45,6 +45,7 @@ from icechunk.errors import (
     InvalidInputError,
     ReadOnlyError,
     SessionStateError,
+    operation,
 )
 from icechunk.format.ids import encode_id
 from icechunk.format.paths import ROOT, validate_path
@@ -280,7 +281,8 @@ class Session(Shown):
                 )
             return shifted(table, offset, num_chunks)
 
-        self._workspace.renumber(path, edits)
+        with operation("shift_array", path=path):
+            self._workspace.renumber(path, edits)
 
     def reindex_array(
         self,
@@ -340,7 +342,8 @@ class Session(Shown):
             back = None if backward is None else renumbering(backward, rank)
             return reindexed(table, num_chunks, renumbering(forward, rank), back)
 
-        self._workspace.renumber(path, edits)
+        with operation("reindex_array", path=path):
+            self._workspace.renumber(path, edits)
 
     def chunk_type(self, array_path: str, chunk_coordinates: Sequence[int]) -> ChunkType:
         """Tell where the bytes of a chunk are.

@@ -20,6 +20,7 @@ from icechunk import (
     SessionStateError,
     SnapshotNotFoundError,
 )
+from icechunk.testing.wrapper import StorageWrapper
 
 
 def call(method, *arguments, **named):
@@ -394,3 +395,64 @@ def test_versions_of_the_format(world, refused):
         refused(
             world, lambda w, v=version: create(w.storage, spec_version=v), ValueError, None, message
         )
+
+
+class ReadOnlyStorage(StorageWrapper):
+    """Takes no writes, and nobody is to try."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.can_write = False
+
+    def _before(self, operation, key):
+        assert operation.startswith(("get", "head", "exists", "list")), operation
+
+
+WRITES_OF_SESSIONS = {
+    "commit": lambda w: w.session.commit("x"),
+    "amend": lambda w: w.session.amend("x"),
+    "flush": lambda w: w.session.flush("x"),
+}
+WRITES = WRITES_OF_SESSIONS | {
+    "set_status": lambda w: w.repo.set_status(RepoStatus(RepoAvailability.online)),
+    "transaction": lambda w: w.repo.transaction("main", message="x").__enter__(),
+    **{name: made(words, twin=False) for name, words in CHANGES.items()},
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_read_only_storage_takes_no_changes(world, refused, name):
+    world.edit()
+    reads = ReadOnlyStorage(world.storage)
+    world.repo = icechunk.Repository.open(reads)
+    if name in WRITES_OF_SESSIONS:
+        # opened where one could write: nothing opens such a session here
+        world.session._workspace.context.storage = reads
+    refused(world, WRITES[name], ReadOnlyError, "read-only-storage", "the storage is read-only")
+
+
+def test_a_repository_is_not_made_in_a_read_only_storage(world, refused):
+    reads = ReadOnlyStorage(world.storage)
+    refused(
+        world,
+        lambda _: icechunk.Repository.create(reads, check_clean_root=False),
+        ReadOnlyError,
+        "read-only-storage",
+        "the storage is read-only",
+    )
+
+
+@pytest.mark.parametrize("method", ["open", "fetch_config", "open_async", "fetch_config_async"])
+@pytest.mark.parametrize("kind", ["memory", "local"])
+def test_no_repository(tmp_path, kind, method):
+    path = tmp_path / "nothing"
+    local = icechunk.local_filesystem_storage(str(path))
+    storage = icechunk.in_memory_storage() if kind == "memory" else local
+    look = getattr(icechunk.Repository, method)
+    with pytest.raises(icechunk.RepositoryNotFoundError) as caught:
+        asyncio.run(look(storage)) if method.endswith("_async") else look(storage)
+    assert caught.value.kind == "repository-not-found"
+    assert "the repository doesn't exist" in str(caught.value)
+    assert (str(path) if kind == "local" else "memory") in str(caught.value)
+    assert not path.exists()
+    assert not icechunk.Repository.exists(storage)

@@ -234,27 +234,27 @@ RENUMBERINGS = {
     ),
     "beyond the grid": (
         lambda w: w.session.reindex_array("/array", lambda place: [place[0] + 3, place[1]]),
-        InvalidInputError, "invalid-chunk-index", "[4, 0]",
+        InvalidInputError, "invalid-chunk-index", "[4, 0]", "path=/array",
     ),
     "before the grid": (
         lambda w: w.session.reindex_array("/array", lambda place: [place[0] - 1, place[1]]),
-        InvalidInputError, "invalid-chunk-index", "grid",
+        InvalidInputError, "invalid-chunk-index", "grid", "path=/array",
     ),
     "too few coordinates": (
         lambda w: w.session.reindex_array("/array", lambda place: place[:1]),
-        InvalidInputError, "invalid-chunk-index", "2 axes",
+        InvalidInputError, "invalid-chunk-index", "2 axes", "path=/array",
     ),
     "no coordinates": (
         lambda w: w.session.reindex_array("/array", lambda _: "ab"),
-        IcechunkError, "unknown", "reindex_array",
+        IcechunkError, "unknown", "reindex_array", "path=/array",
     ),
     "a failing function": (
         lambda w: w.session.reindex_array("/array", out_of_reach),
-        IcechunkError, "unknown", "cannot map [0, 0]",
+        IcechunkError, "unknown", "cannot map [0, 0]", "path=/array",
     ),
     "a failing inverse": (
         lambda w: w.session.reindex_array("/array", lambda _: [0, 0], out_of_reach),
-        IcechunkError, "unknown", "cannot map",
+        IcechunkError, "unknown", "cannot map", "path=/array",
     ),
     "shift of no array": (
         lambda w: w.session.shift_array("/no", (1, 0)),

@@ -10,7 +10,7 @@ from icechunk.assets.manager import AssetManager
 from icechunk.assets.preload import start_preload
 from icechunk.config import RepositoryConfig
 from icechunk.config.effective import EffectiveConfig, effective
-from icechunk.errors import ErrorKind
+from icechunk.errors import ErrorKind, ReadOnlyError
 from icechunk.format.repo_info import RepoInfo
 from icechunk.repo.commit_loop import UpdatePolicy, run_update
 from icechunk.repo.entry_v2 import SPEC_VERSION, EntryPoint
@@ -85,14 +85,27 @@ class RepoContext:
         return self.entry.load().info
 
     def update(self, change: Change) -> RepoInfo:
-        """Carry a change into the stored state, see `icechunk.repo.commit_loop.run_update`."""
+        """Carry a change into the stored state, see `icechunk.repo.commit_loop.run_update`.
+
+        Raises ReadOnlyError of kind ``read-only-storage`` where that cannot be.
+        """
+        self.require_writable()
         return run_update(self.entry, change, self._policy, self.world)
+
+    def require_writable(self) -> None:
+        """Raise ReadOnlyError when the storage can only be read."""
+        if not self.storage.can_write:
+            raise ReadOnlyError(
+                f"cannot change the repository, the storage is read-only: {self.storage!r}",
+                ErrorKind.READ_ONLY_STORAGE,
+            )
 
     def check(self, *rules: Precondition) -> None:
         """Raise at once what an update would raise later, before anything is written.
 
         Costs a look at the stored state.
         """
+        self.require_writable()
         info = self.info()
         for rule in (IsOnline(), *rules):
             rule.check(info)
