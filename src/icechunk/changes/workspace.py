@@ -50,7 +50,8 @@ class Workspace:
     """Base snapshot plus change set, with node and chunk access.
 
     The snapshot is fetched on first use, so that a fork that only carries results to a merge never
-    reads it. Safe for concurrent use by threads.
+    reads it. Safe for concurrent use by threads. The view of the nodes is dropped before what it
+    was made from changes: a process forked in between must not find it beside another base.
     """
 
     def __init__(
@@ -105,21 +106,21 @@ class Workspace:
         """Continue from another snapshot, which holds all edits: too late for further ones."""
         with self._lock:
             self.changes.closed = True
+            self._nodes = None
             self.snapshot_id = snapshot_id
             self.changes = ChangeSet()
-            self._nodes = None
 
     def rebase_to(self, snapshot_id: bytes) -> None:
         """Put the edits on another base snapshot; the lock of the change set is held."""
         with self._lock:
-            self.snapshot_id = snapshot_id
             self._nodes = None
+            self.snapshot_id = snapshot_id
 
     def discard(self) -> None:
         """Forget every edit; chunk objects already written stay behind as garbage."""
         with self.changes.lock, self._lock:
-            self.changes = self.changes.blank()
             self._nodes = None
+            self.changes = self.changes.blank()
 
     @contextmanager
     def undone_on_error(self) -> Iterator[None]:
@@ -132,8 +133,8 @@ class Workspace:
                 # Forks made inside must not count as having seen what is written from now on.
                 while saved.epoch < self.changes.epoch:
                     saved.begin_epoch()
-                self.changes = saved
                 self._nodes = None
+                self.changes = saved
             raise
 
     # --- documents -----------------------------------------------------------------------------
@@ -174,8 +175,9 @@ class Workspace:
                 )
             nodes = self.context.assets.snapshot(self.snapshot_id).nodes
             with self._lock:
-                moves.append(self._arranged(nodes).move(source, target))
+                move = self._arranged(nodes).move(source, target)
                 self._nodes = None
+                moves.append(move)
 
     def net_moves(self) -> tuple[Move, ...]:
         """Return what the session's moves come to, one entry per node that is not at home."""
