@@ -12,6 +12,7 @@ import icechunk
 from icechunk import (
     AlreadyExistsError,
     ConflictError,
+    IcechunkError,
     InvalidInputError,
     ReadOnlyError,
     RefNotFoundError,
@@ -19,6 +20,7 @@ from icechunk import (
     RepoStatus,
     SessionStateError,
     SnapshotNotFoundError,
+    StorageError,
 )
 from icechunk.testing.wrapper import StorageWrapper
 
@@ -187,6 +189,30 @@ OTHERS = {
     "reading at a time without zone": (
         call("readonly_session", "main", as_of=datetime(2100, 1, 1)),
         TypeError, None, "expected a datetime with non-None tzinfo",
+    ),
+    "inspection of no id": (
+        call("inspect_snapshot", "x"),
+        IcechunkError, "unknown", "`x`", "snapshot",
+    ),
+    "inspection of no snapshot": (
+        call("inspect_snapshot", "{nowhere}"),
+        StorageError, "object-not-found", "object not found", "snapshots/{nowhere}",
+    ),
+    "inspection of no manifest id": (
+        call("inspect_manifest", "x"),
+        IcechunkError, "unknown", "`x`", "manifest",
+    ),
+    "inspection of no manifest": (
+        call("inspect_manifest", "{nowhere}"),
+        StorageError, "object-not-found", "object not found", "manifests/{nowhere}",
+    ),
+    "inspection of no transaction log": (
+        call("inspect_transaction_log", "{nowhere}"),
+        StorageError, "object-not-found", "object not found", "transactions/{nowhere}",
+    ),
+    "statistics without room": (
+        call("chunk_storage_stats", max_snapshots_in_memory=0),
+        ValueError, None, "max_snapshots_in_memory",
     ),
     "unknown feature flag": (
         call("set_feature_flag", "no_such_flag", True),

@@ -3,8 +3,10 @@
 import pytest
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 
+import icechunk
 from icechunk import (
     AlreadyExistsError,
+    IcechunkError,
     InvalidInputError,
     NodeNotFoundError,
     ReadOnlyError,
@@ -225,6 +227,25 @@ def test_refused_reads(world, refused, name, edited):
     if edited:
         world.edit()
     refused(world, *READS[name])
+
+
+def test_a_session_survives_all_of_them(world):
+    """One refusal after the other, then the commit: it holds the edits and nothing else."""
+    world.edit()
+    edits = repr(world.session.status())
+    for call, *_ in (WRITES | READS).values():
+        with pytest.raises((ValueError, TypeError, IcechunkError)):
+            call(world)
+    calls = [(verb, key) for verb in VERBS for key in INVALID_KEYS]
+    for verb, key in calls:
+        with pytest.raises(InvalidInputError):
+            VERBS[verb](world, key)
+    values = {key: world.get(key) for key in world.session.store.list()}
+
+    world.session.commit("after all")
+    assert repr(world.repo.diff(from_snapshot_id=world.first, to_branch="main")) == edits
+    world.use(icechunk.Repository.open(world.storage).readonly_session("main"))
+    assert {key: world.get(key) for key in world.session.store.list()} == values
 
 
 READ_ONLY = {
