@@ -205,6 +205,12 @@ def world(request, make_world):
 
 
 @pytest.fixture
+def look():
+    """Functions that look at a session and at a repository."""
+    return session_state, repository_state
+
+
+@pytest.fixture
 def refused():
     """Function that makes the call of a `Refusal`, and checks all of it."""
 
