@@ -113,6 +113,8 @@ def rounds_of(events: Iterable[Event], began: float) -> list[Round]:
 
     for event, following in pairwise([*events, None]):
         assert event is not None
+        if event.what == READ and not current.uploads:
+            current.steps.clear()  # what was before is waiting, not the round
         if following is not None and event.what not in (WON, REFUSED):
             step = f"{event.what} {event.kind}"
             current.steps.append((step, following.at - event.at))
