@@ -141,10 +141,19 @@ class OurChunks:
 
     def shared_with(self, coords: Coords) -> Coords:
         """Return those of the sorted coordinates at which we have something too."""
+        if not len(coords) or not self._meets(coords):
+            return coords[:0]
         rows = self.table.locate(coords)
         is_shared = rows >= 0
         is_shared[is_shared] = self.kept[rows[is_shared]]
         return coords[is_shared]
+
+    def _meets(self, coords: Coords) -> bool:
+        """Whether the sorted coordinates reach into ours at all, by the first axis alone."""
+        if not self.table.rank:
+            return True
+        low, high = self.table.bounds()[0]
+        return bool(coords[0, 0] < high and coords[-1, 0] >= low)
 
     def take_back(self, coords: Coords) -> None:
         """Stand no longer by what is at the coordinates."""
