@@ -141,7 +141,9 @@ def wrap(
     is_large = len(payload) >= LARGE_PAYLOAD_BYTES
     if level is None:
         level = LARGE_PAYLOAD_LEVEL if is_large else DEFAULT_LEVEL
-    threads = min(1 + len(payload) // BYTES_PER_THREAD, MAX_THREADS) if is_large else 0
+    threads = min(1 + len(payload) // BYTES_PER_THREAD, MAX_THREADS)
+    if threads == 1:
+        threads = 0  # one thread beside this one only costs its start
     return header + zstandard.ZstdCompressor(level=level, threads=threads).compress(payload)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -127,14 +128,15 @@ class _Stride:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(
-            {
-                "names": self.names,
-                "formats": self.formats,
-                "offsets": self.offsets,
-                "itemsize": self.size,
-            }
-        )
+        return _row_dtype(tuple(self.names), tuple(self.formats), tuple(self.offsets), self.size)
+
+
+@lru_cache(maxsize=256)
+def _row_dtype(
+    names: tuple[str, ...], formats: tuple[Any, ...], offsets: tuple[int, ...], size: int
+) -> np.dtype[Any]:
+    """Make the type of rows, which costs more than filling a few: the same ones come again."""
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
 
 
 def place_group(
