@@ -34,7 +34,7 @@ LAYERS = [
     {"assets"},
     {"repo"},
     {"changes"},
-    {"ops", "snapshots", "stats", "keys", "conflicts"},
+    {"ops", "snapshots", "stats", "keys", "conflicts", "credentials"},
     {"session", "store", "repository"},
     {"", "testing"},
     {"distributed", "_dask_graph", "dask", "xarray"},

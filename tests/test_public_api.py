@@ -16,7 +16,16 @@ import icechunk
 NAMES = {
     "AlreadyExistsError",
     "AncestryGraph",
+    "AnyAzureCredential",
+    "AnyAzureStaticCredential",
+    "AnyCredential",
+    "AnyGcsCredential",
+    "AnyGcsStaticCredential",
     "AnyObjectStoreConfig",
+    "AnyS3Credential",
+    "AzureCredentials",
+    "AzureRefreshableCredential",
+    "AzureStaticCredentials",
     "BasicConflictSolver",
     "CachingConfig",
     "ChecksumAlgorithm",
@@ -28,11 +37,15 @@ NAMES = {
     "ConflictError",
     "ConflictSolver",
     "ConflictType",
+    "Credentials",
     "Diff",
     "ErrorKind",
     "FeatureFlag",
     "ForkSession",
     "FormatError",
+    "GcsBearerCredential",
+    "GcsCredentials",
+    "GcsStaticCredentials",
     "IcechunkError",
     "IcechunkStore",
     "InternalError",
@@ -56,7 +69,9 @@ NAMES = {
     "Repository",
     "RepositoryConfig",
     "RepositoryNotFoundError",
+    "S3Credentials",
     "S3Options",
+    "S3StaticCredentials",
     "Session",
     "SessionMode",
     "SessionStateError",
@@ -74,6 +89,16 @@ NAMES = {
     "VersionSelection",
     "VirtualChunkContainer",
     "__version__",
+    "azure_anonymous_credentials",
+    "azure_credentials",
+    "azure_from_env_credentials",
+    "azure_refreshable_credentials",
+    "azure_static_credentials",
+    "containers_credentials",
+    "gcs_credentials",
+    "gcs_from_env_credentials",
+    "gcs_refreshable_credentials",
+    "gcs_static_credentials",
     "gcs_store",
     "http_store",
     "in_memory_storage",
@@ -81,6 +106,11 @@ NAMES = {
     "local_filesystem_storage",
     "local_filesystem_store",
     "print_debug_info",
+    "s3_anonymous_credentials",
+    "s3_credentials",
+    "s3_from_env_credentials",
+    "s3_refreshable_credentials",
+    "s3_static_credentials",
     "s3_storage",
     "s3_store",
     "set_logs_filter",
@@ -93,6 +123,7 @@ NAMES = {
 MODULES = [
     "config",
     "conflicts",
+    "credentials",
     "dask",
     "distributed",
     "ops",
@@ -116,6 +147,12 @@ S3_STORAGE = """
     network_stream_timeout_seconds=60, requester_pays=False, checksum_algorithm=None,
     legacy_rooted_keys=None, read_headers=None, write_headers=None, headers=None
 """
+
+S3_CREDENTIALS = """
+    *, access_key_id=None, secret_access_key=None, session_token=None, expires_after=None,
+    anonymous=None, from_env=None, get_credentials=None, scatter_initial_credentials=False
+"""
+REFRESHABLE = "get_credentials, scatter_initial_credentials=False"
 
 STATS = """
     self, *, max_snapshots_in_memory=50, max_compressed_manifest_mem_bytes=536870912,
@@ -231,6 +268,33 @@ SIGNATURES = {
     "in_memory_storage": "",
     "local_filesystem_storage": "path",
     "s3_storage": S3_STORAGE,
+    "S3StaticCredentials": """
+        access_key_id, secret_access_key, session_token=None, expires_after=None""",
+    "GcsBearerCredential": "bearer, *, expires_after=None",
+    "s3_credentials": S3_CREDENTIALS,
+    "s3_static_credentials": """
+        *, access_key_id, secret_access_key, session_token=None, expires_after=None""",
+    "s3_refreshable_credentials": REFRESHABLE,
+    "s3_anonymous_credentials": "",
+    "s3_from_env_credentials": "",
+    "gcs_credentials": """
+        *, service_account_file=None, service_account_key=None, application_credentials=None,
+        bearer_token=None, from_env=None, anonymous=None, get_credentials=None,
+        scatter_initial_credentials=False""",
+    "gcs_static_credentials": """
+        *, service_account_file=None, service_account_key=None, application_credentials=None,
+        bearer_token=None""",
+    "gcs_refreshable_credentials": REFRESHABLE,
+    "gcs_from_env_credentials": "",
+    "credentials.gcs_anonymous_credentials": "",
+    "azure_credentials": """
+        *, access_key=None, sas_token=None, bearer_token=None, from_env=None, anonymous=None,
+        get_credentials=None, scatter_initial_credentials=False""",
+    "azure_static_credentials": "*, access_key=None, sas_token=None, bearer_token=None",
+    "azure_refreshable_credentials": REFRESHABLE,
+    "azure_anonymous_credentials": "",
+    "azure_from_env_credentials": "",
+    "containers_credentials": "m",
     "s3_store": """
         region=None, endpoint_url=None, allow_http=False, anonymous=False, s3_compatible=False,
         force_path_style=False, network_stream_timeout_seconds=60, requester_pays=False,
@@ -355,7 +419,7 @@ def test_names_are_pinned():
 @pytest.mark.parametrize("name", sorted(NAMES - {"__version__"}))
 def test_every_name_exists_and_says_what_it_is(name):
     thing = getattr(icechunk, name)
-    if name == "AnyObjectStoreConfig":  # a type alias: nothing to hang a docstring on
+    if name.startswith("Any"):  # type aliases: nothing to hang a docstring on
         return
     docstring = inspect.getdoc(thing)
     assert docstring, name

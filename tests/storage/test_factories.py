@@ -111,7 +111,7 @@ def test_identity_hides_but_tells_apart():
         ({"legacy_rooted_keys": True}, InvalidInputError, "empty prefix"),
         ({"legacy_rooted_keys": True, "prefix": ""}, InvalidInputError, "not supported"),
         ({"checksum_algorithm": "md5"}, InvalidInputError, "checksum"),
-        ({"get_credentials": print}, InvalidInputError, "refreshable"),
+        ({"get_credentials": print}, ValueError, "Conflicting"),
         ({"headers": {"bad name": "x"}}, ValueError, "invalid HTTP header"),
         ({"read_headers": {"name": "x\ny"}}, ValueError, "invalid HTTP header"),
     ],

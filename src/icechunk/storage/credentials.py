@@ -5,18 +5,29 @@ Secrets show up in no text of these objects, only in their attributes and pickle
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
-from icechunk._display import Block, Shown, datetime_text
-from icechunk.errors import ErrorKind, InvalidInputError
+from icechunk._display import Block, datetime_text
+from icechunk.storage.masked import MASK, Masked, check_expiry
+from icechunk.storage.refresh import Source, pickled, source_of
 
-_MASK = "****"
+__all__ = [
+    "AnyS3Credential",
+    "S3Credentials",
+    "S3StaticCredentials",
+    "s3_anonymous_credentials",
+    "s3_credentials",
+    "s3_from_env_credentials",
+    "s3_refreshable_credentials",
+    "s3_static_credentials",
+]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class S3StaticCredentials(Shown):
+class S3StaticCredentials(Masked):
     """An access key, in the user's own words.
 
     Parameters
@@ -29,58 +40,140 @@ class S3StaticCredentials(Shown):
         When a temporary key stops working. Must be timezone-aware.
     """
 
+    _name = "S3StaticCredentials"
+    _harmless = ("access_key_id",)
+
     access_key_id: str
     secret_access_key: str
     session_token: str | None = None
     expires_after: datetime | None = None
 
     def __post_init__(self) -> None:
-        if self.expires_after is not None and self.expires_after.tzinfo is None:
-            raise TypeError("expected a datetime with non-None tzinfo as expires_after")
+        check_expiry(self.expires_after)
 
     def _block(self) -> Block:
         when = self.expires_after
         return Block.of(
             "icechunk.credentials.S3StaticCredentials",
             {
-                "access_key_id": self.access_key_id[:4] + _MASK,
-                "secret_access_key": _MASK,
-                "session_token": None if self.session_token is None else _MASK,
+                "access_key_id": self.access_key_id[:4] + MASK,
+                "secret_access_key": MASK,
+                "session_token": None if self.session_token is None else MASK,
                 "expires_after": None if when is None else datetime_text(when),
             },
         )
 
 
-class S3Credentials:
-    """How requests to S3 are signed: `FromEnv`, `Anonymous` or `Static`."""
+class S3Credentials(Masked):
+    """How requests to S3 are signed: `FromEnv`, `Anonymous`, `Static` or `Refreshable`."""
 
     __slots__ = ()
 
     FromEnv: ClassVar[type[S3FromEnv]]
     Anonymous: ClassVar[type[S3Anonymous]]
     Static: ClassVar[type[S3Static]]
+    Refreshable: ClassVar[type[S3Refreshable]]
+
+    def __new__(cls, *arguments: object, **named: object) -> S3Credentials:
+        """Make one of the kinds."""
+        if cls is S3Credentials:
+            raise TypeError("S3Credentials has no instances; use one of its nested classes")
+        return super().__new__(cls)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class S3FromEnv(S3Credentials):
     """Let the client find credentials: environment variables, web identity, instance metadata."""
 
+    _name = "S3Credentials.FromEnv"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class S3Anonymous(S3Credentials):
     """Send unsigned requests."""
 
+    _name = "S3Credentials.Anonymous"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class S3Static(S3Credentials):
     """Sign with a given key."""
 
+    _name = "S3Credentials.Static"
+
     credentials: S3StaticCredentials
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class S3Refreshable(S3Credentials):
+    """Sign with keys that a function hands out, one after the other expires."""
+
+    _name = "S3Credentials.Refreshable"
+
+    pickled_function: bytes
+    current: S3StaticCredentials | None = None
+
+    def source(self) -> Source[S3StaticCredentials]:
+        """Return where this process gets the function's answers."""
+        return source_of(self.pickled_function, (S3StaticCredentials,))
 
 
 S3Credentials.FromEnv = S3FromEnv
 S3Credentials.Anonymous = S3Anonymous
 S3Credentials.Static = S3Static
+S3Credentials.Refreshable = S3Refreshable
+
+AnyS3Credential: TypeAlias = S3Static | S3Anonymous | S3FromEnv | S3Refreshable
+
+
+def s3_refreshable_credentials(
+    get_credentials: Callable[[], S3StaticCredentials], scatter_initial_credentials: bool = False
+) -> S3Refreshable:
+    """Make credentials that a function hands out whenever the last ones are about to expire.
+
+    Parameters
+    ----------
+    get_credentials
+        Returns credentials. It is pickled right here and travels with every pickle of what uses
+        it; the copies in one process share its answers.
+    scatter_initial_credentials
+        Call the function now, and let pickles carry the answer, so that many workers that start
+        at once need not ask. Those who can read such a pickle can read the credentials.
+    """
+    return S3Refreshable(*pickled(get_credentials, call=scatter_initial_credentials))
+
+
+def s3_static_credentials(
+    *,
+    access_key_id: str,
+    secret_access_key: str,
+    session_token: str | None = None,
+    expires_after: datetime | None = None,
+) -> S3Static:
+    """Make credentials of one key.
+
+    Parameters
+    ----------
+    access_key_id, secret_access_key
+        The key and its secret.
+    session_token
+        Present for temporary keys.
+    expires_after
+        When a temporary key stops working. Must be timezone-aware.
+    """
+    return S3Static(
+        S3StaticCredentials(access_key_id, secret_access_key, session_token, expires_after)
+    )
+
+
+def s3_anonymous_credentials() -> S3Anonymous:
+    """Make credentials for requests without a signature."""
+    return S3Anonymous()
+
+
+def s3_from_env_credentials() -> S3FromEnv:
+    """Make credentials that the client finds in the environment it runs in."""
+    return S3FromEnv()
 
 
 def s3_credentials(
@@ -91,32 +184,38 @@ def s3_credentials(
     expires_after: datetime | None = None,
     anonymous: bool | None = None,
     from_env: bool | None = None,
-    get_credentials: object = None,
+    get_credentials: Callable[[], S3StaticCredentials] | None = None,
     scatter_initial_credentials: bool = False,
-) -> S3Credentials:
+) -> AnyS3Credential:
     """Pick the kind of S3 credentials that the given arguments ask for.
 
-    Nothing at all means `S3Credentials.FromEnv`. Credentials that a function refreshes are not
-    supported.
+    Nothing at all means `S3Credentials.FromEnv`.
+
+    Parameters
+    ----------
+    access_key_id, secret_access_key, session_token, expires_after
+        A key; see `s3_static_credentials`.
+    anonymous
+        Whether requests go unsigned.
+    from_env
+        Whether the client looks for credentials in its environment.
+    get_credentials, scatter_initial_credentials
+        A function that hands out keys; see `s3_refreshable_credentials`.
 
     Raises
     ------
     ValueError
         If arguments of different kinds are mixed, or a key lacks its secret.
     """
-    if get_credentials is not None or scatter_initial_credentials:
-        raise InvalidInputError(
-            "refreshable credentials (get_credentials, scatter_initial_credentials) are not "
-            "supported: pass keys, anonymous=True or from_env=True",
-            ErrorKind.INVALID_CREDENTIALS,
-        )
     parts = (access_key_id, secret_access_key, session_token, expires_after)
     has_key = any(part is not None for part in parts)
-    chosen = (has_key, bool(anonymous), bool(from_env))
+    chosen = (has_key, bool(anonymous), bool(from_env), get_credentials is not None)
     if chosen in _FROM_ENV:
         return S3FromEnv()
     if chosen == _ANONYMOUS:
         return S3Anonymous()
+    if chosen == _REFRESHABLE and get_credentials is not None:
+        return s3_refreshable_credentials(get_credentials, scatter_initial_credentials)
     if chosen == _STATIC and access_key_id is not None and secret_access_key is not None:
         return S3Static(
             S3StaticCredentials(access_key_id, secret_access_key, session_token, expires_after)
@@ -124,7 +223,8 @@ def s3_credentials(
     raise ValueError("Conflicting arguments to s3_credentials function")
 
 
-# (has any part of a key, anonymous, from_env)
-_FROM_ENV = frozenset({(False, False, False), (False, False, True)})
-_ANONYMOUS = (False, True, False)
-_STATIC = (True, False, False)
+# (has any part of a key, anonymous, from_env, has a function)
+_FROM_ENV = frozenset({(False, False, False, False), (False, False, True, False)})
+_ANONYMOUS = (False, True, False, False)
+_STATIC = (True, False, False, False)
+_REFRESHABLE = (False, False, False, True)

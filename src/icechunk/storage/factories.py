@@ -96,7 +96,7 @@ def s3_storage(
         offer. This is also what happens without any credentials. Profiles in ``~/.aws`` are not
         read.
     get_credentials, scatter_initial_credentials
-        Not supported.
+        A function that hands out keys; see `icechunk.s3_refreshable_credentials`.
     force_path_style
         Name the bucket in the path of URLs rather than in the host name, which many compatible
         stores need. Always done for addresses and ``localhost``.

@@ -18,7 +18,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 from icechunk._debug_info import user_agent
 from icechunk.storage import obstore_library as library
-from icechunk.storage.credentials import S3Anonymous, S3Credentials, S3Static, S3StaticCredentials
+from icechunk.storage.credentials import (
+    S3Anonymous,
+    S3Credentials,
+    S3Refreshable,
+    S3Static,
+    S3StaticCredentials,
+)
+from icechunk.storage.masked import secrets_of
 from icechunk.storage.object_store import ObjectStorage
 from icechunk.storage.tuning import Tuning
 
@@ -124,10 +131,7 @@ class S3Storage(ObjectStorage):
         return f"s3://{self._target.bucket}/{self._target.prefix}".rstrip("/")
 
     def _secrets(self) -> Iterable[str]:
-        if isinstance(self._credentials, S3Static):
-            known = self._credentials.credentials
-            return [text for text in (known.secret_access_key, known.session_token) if text]
-        return ()
+        return secrets_of(self._credentials)
 
     def _make_client(self, *, writing: bool) -> ObjectStore:
         target, credentials = self._target, self._credentials
@@ -144,7 +148,7 @@ class S3Storage(ObjectStorage):
             config["region"] = target.region
         if target.checksum_algorithm is not None:
             config["checksum_algorithm"] = target.checksum_algorithm
-        provider = None
+        provider: _Fixed | _Refreshed | None = None
         if isinstance(credentials, S3Anonymous):
             config["skip_signature"] = True
         elif isinstance(credentials, S3Static):
@@ -152,6 +156,9 @@ class S3Storage(ObjectStorage):
             # A provider rather than config values, which a session token from the environment
             # would complete with somebody else's.
             provider = _Fixed(credentials.credentials)
+        elif isinstance(credentials, S3Refreshable):
+            config["skip_signature"] = False
+            provider = _Refreshed(credentials)
         return library.store.S3Store(
             target.bucket,
             prefix=target.prefix or None,
@@ -193,12 +200,26 @@ class _Fixed:
     known: S3StaticCredentials
 
     def __call__(self) -> S3Credential:
-        return {
-            "access_key_id": self.known.access_key_id,
-            "secret_access_key": self.known.secret_access_key,
-            "token": self.known.session_token,
-            "expires_at": self.known.expires_after,
-        }
+        return _as_obstore(self.known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refreshed:
+    """Credential provider that answers what the user's function does."""
+
+    credentials: S3Refreshable
+
+    def __call__(self) -> S3Credential:
+        return _as_obstore(self.credentials.source().value(self.credentials.current))
+
+
+def _as_obstore(known: S3StaticCredentials) -> S3Credential:
+    return {
+        "access_key_id": known.access_key_id,
+        "secret_access_key": known.secret_access_key,
+        "token": known.session_token,
+        "expires_at": known.expires_after,
+    }
 
 
 def _retry_config(tuning: Tuning) -> RetryConfig:
@@ -221,6 +242,8 @@ def _secret_facts(credentials: S3Credentials) -> tuple[object, ...]:
     if isinstance(credentials, S3Static):
         known = credentials.credentials
         return (known.access_key_id, known.secret_access_key, known.session_token)
+    if isinstance(credentials, S3Refreshable):
+        return ("refreshable", credentials.pickled_function)
     return (type(credentials).__name__,)
 
 
