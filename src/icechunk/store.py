@@ -9,8 +9,8 @@ chunk path awaits the transfer, and only a missing manifest costs a hop to a thr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, Self, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 from zarr.abc.store import (
@@ -25,6 +25,7 @@ from zarr.core.sync import SyncMixin
 
 from icechunk._display import Block, Shown
 from icechunk._iterators import AsyncCloseableIterator
+from icechunk.changes.batch import Part, Transfer, plan_transfers
 from icechunk.changes.listing import ChunkArrays, array_batches, require_batch_size
 from icechunk.changes.view import NodeState
 from icechunk.changes.workspace import (
@@ -42,6 +43,7 @@ from icechunk.errors import (
     NodeNotFoundError,
     ReadOnlyError,
     SessionStateError,
+    operation,
 )
 from icechunk.format.paths import normalize
 from icechunk.keys import (
@@ -56,8 +58,16 @@ from icechunk.keys import (
     split_chunk_key,
 )
 from icechunk.session import Session
+from icechunk.storage.ranges import MAX_GAP, MAX_TOGETHER
 
 Result = TypeVar("Result")
+
+# Named here because the store has a method called list.
+_FoundValues: TypeAlias = list[bytes | ChunkRef | None]
+_Chunks: TypeAlias = list[tuple[int, str, Coords]]
+
+LOCAL_GAP: Final = 16 * 1024
+"""Where bytes come from memory or a disk, skipping more than this costs less than reading it."""
 
 
 class MissingValueError(NodeNotFoundError, FileNotFoundError):
@@ -216,14 +226,164 @@ class IcechunkStore(Shown, Store, SyncMixin):
         prototype: BufferPrototype,
         key_ranges: Iterable[tuple[str, ByteRequest | None]],
     ) -> list[Buffer | None]:
-        """Return many values or parts of values, in order, None where there is nothing."""
-        limit = asyncio.Semaphore(self._workspace.partial_values_at_once)
+        """Return many values or parts of values, in order, None where there is nothing.
 
-        async def get_one(key: str, byte_range: ByteRequest | None) -> Buffer | None:
+        The keys are looked up together, going to each manifest once, and parts of one object that
+        lie near each other are fetched together.
+
+        Raises
+        ------
+        InvalidInputError
+            As `get` does, for any of the keys; then nothing is fetched.
+        """
+        requests = list(key_ranges)
+        found = await self._find_many([key for key, _ in requests])
+        values: list[bytes | None] = [None] * len(requests)
+        parts: list[Part] = []
+        for position, ((key, byte_range), value) in enumerate(zip(requests, found, strict=True)):
+            with operation("get", key=key):
+                if isinstance(value, bytes):
+                    values[position] = _slice(value, byte_range)
+                elif value is not None:
+                    start, stop = _span(value.length, byte_range, "chunk")
+                    if value.inline is not None:
+                        values[position] = value.inline[start:stop]
+                    else:
+                        parts.append(Part(position, value, start, stop))
+        workspace = self._workspace
+        keys = [key for key, _ in requests]
+        if workspace.context.storage.is_local:
+            for group in self._transfer(parts, keys):
+                _place(group, values)
+        else:
+            async for group in self._transfer_async(
+                parts, keys, at_once=workspace.partial_values_at_once
+            ):
+                _place(group, values)
+        make = prototype.buffer.from_bytes
+        return [None if value is None else make(value) for value in values]
+
+    async def get_ranges(
+        self,
+        key: str,
+        byte_ranges: Sequence[ByteRequest | None],
+        *,
+        prototype: BufferPrototype,
+        max_concurrency: int = 10,
+        max_gap_bytes: int = MAX_GAP,
+        max_coalesced_bytes: int = MAX_TOGETHER,
+    ) -> AsyncIterator[Sequence[tuple[int, Buffer | None]]]:
+        """Yield many parts of one value, in groups that were fetched together.
+
+        Zarr 3.4 reads sharded arrays through this. The key is looked up once.
+
+        Parameters
+        ----------
+        key, byte_ranges, prototype
+            As for `get`.
+        max_concurrency
+            Fetches under way at once.
+        max_gap_bytes
+            Ranges so far apart are still fetched together.
+        max_coalesced_bytes
+            Most bytes of one such fetch.
+
+        Raises
+        ------
+        BaseExceptionGroup
+            Of the error that ended it; a `FileNotFoundError` when there is no value.
+        """
+        if not byte_ranges:
+            return
+        try:
+            parts, done = self._parts(key, await self._find_async(key), byte_ranges)
+            make = prototype.buffer.from_bytes
+            if done:
+                yield [(position, make(data)) for position, data in done]
+            keys = [key] * len(byte_ranges)
+            limits = {"max_gap": max_gap_bytes, "max_together": max_coalesced_bytes}
+            if self._workspace.context.storage.is_local:
+                for group in self._transfer(parts, keys, **limits):
+                    yield [(position, make(data)) for position, data in group]
+                return
+            async for group in self._transfer_async(parts, keys, at_once=max_concurrency, **limits):
+                yield [(position, make(data)) for position, data in group]
+        except Exception as error:
+            raise BaseExceptionGroup(f"cannot read ranges of `{key}`", [error]) from None
+
+    def get_ranges_sync(
+        self,
+        key: str,
+        byte_ranges: Sequence[ByteRequest | None],
+        *,
+        prototype: BufferPrototype,
+        max_gap_bytes: int = MAX_GAP,
+        max_coalesced_bytes: int = MAX_TOGETHER,
+    ) -> Sequence[tuple[int, Buffer | None]]:
+        """Do as `get_ranges` does, without an event loop, and return everything at once."""
+        try:
+            parts, done = (
+                self._parts(key, self._find(key), byte_ranges) if byte_ranges else ([], [])
+            )
+            transferred = self._transfer(
+                parts,
+                [key] * len(byte_ranges),
+                max_gap=max_gap_bytes,
+                max_together=max_coalesced_bytes,
+            )
+            for group in transferred:
+                done.extend(group)
+        except Exception as error:
+            raise BaseExceptionGroup(f"cannot read ranges of `{key}`", [error]) from None
+        make = prototype.buffer.from_bytes
+        return [(position, make(data)) for position, data in done]
+
+    def _parts(
+        self, key: str, found: bytes | ChunkRef | None, byte_ranges: Sequence[ByteRequest | None]
+    ) -> tuple[list[Part], list[tuple[int, bytes]]]:
+        """Split the wanted ranges of a value into those to fetch and those at hand."""
+        if found is None:
+            raise MissingValueError(f"no value for key `{key}`", ErrorKind.KEY_NOT_FOUND)
+        with operation("get", key=key):
+            if isinstance(found, bytes):
+                return [], [(i, _slice(found, wanted)) for i, wanted in enumerate(byte_ranges)]
+            spans = [_span(found.length, wanted, "chunk") for wanted in byte_ranges]
+        if (inline := found.inline) is not None:
+            return [], [(i, inline[start:stop]) for i, (start, stop) in enumerate(spans)]
+        return [Part(i, found, start, stop) for i, (start, stop) in enumerate(spans)], []
+
+    def _transfer(
+        self, parts: Iterable[Part], keys: Sequence[str], **limits: int
+    ) -> Iterator[list[tuple[int, bytes]]]:
+        """Fetch parts of chunks one transfer after the other; `keys` by position, for errors."""
+        if self._workspace.context.storage.is_local:
+            limits["max_gap"] = min(limits.get("max_gap", LOCAL_GAP), LOCAL_GAP)
+        for transfer in plan_transfers(parts, **limits):
+            with operation("get", key=keys[transfer.cuts[0][0]]):
+                data = self._workspace.read(transfer.ref, transfer.start, transfer.stop)
+            yield list(transfer.cut(data))
+
+    async def _transfer_async(
+        self, parts: Iterable[Part], keys: Sequence[str], *, at_once: int, **limits: int
+    ) -> AsyncIterator[list[tuple[int, bytes]]]:
+        """Do as `_transfer` does, several at once, in the order in which they are done."""
+        workspace = self._workspace
+        limit = asyncio.Semaphore(max(1, at_once))
+
+        async def fetch(transfer: Transfer) -> list[tuple[int, bytes]]:
             async with limit:
-                return await self.get(key, prototype, byte_range)
+                with operation("get", key=keys[transfer.cuts[0][0]]):
+                    data = await workspace.read_async(transfer.ref, transfer.start, transfer.stop)
+            return list(transfer.cut(data))
 
-        return await asyncio.gather(*(get_one(key, part) for key, part in key_ranges))
+        tasks = [asyncio.ensure_future(fetch(one)) for one in plan_transfers(parts, **limits)]
+        try:
+            for task in asyncio.as_completed(tasks):
+                yield await task
+        finally:
+            for pending in tasks:
+                pending.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def exists(self, key: str) -> bool:
         """Whether a node or a chunk reference exists; the chunk's object is not looked at."""
@@ -535,6 +695,32 @@ class IcechunkStore(Shown, Store, SyncMixin):
                 return await asyncio.to_thread(self._find, key)
         return self._find(key)
 
+    async def _find_many(self, keys: Sequence[str]) -> Sequence[bytes | ChunkRef | None]:
+        """Do as `_find` does for many keys, in a thread only when something has to be fetched."""
+        workspace = self._workspace
+        found: _FoundValues = [None] * len(keys)
+        await self._load()
+        chunks: _Chunks = []
+        for position, key in enumerate(keys):
+            with operation("get", key=key):
+                parsed = parse_key(key)
+            if isinstance(parsed, ChunkKey):
+                chunks.append((position, *parsed))
+            elif isinstance(parsed, MetadataKey):
+                node = workspace.nodes.find(parsed.path)
+                found[position] = None if node is None else node.user_data
+        wanted = [(path, coords) for _, path, coords in chunks]
+        must_fetch = not workspace.context.storage.is_local and any(
+            workspace.must_fetch(path, coords) for path, coords in wanted
+        )
+        if must_fetch:
+            refs = await asyncio.to_thread(workspace.locate_many, wanted)
+        else:
+            refs = workspace.locate_many(wanted)
+        for (position, _, _), ref in zip(chunks, refs, strict=True):
+            found[position] = ref
+        return found
+
     async def _load(self) -> None:
         if not self._workspace.is_loaded:
             await self._in_thread(lambda: self._workspace.nodes)
@@ -603,6 +789,11 @@ def _span(length: int, request: ByteRequest | None, what: str) -> tuple[int, int
 def _slice(document: bytes, request: ByteRequest | None) -> bytes:
     start, end = _span(len(document), request, "document")
     return document[start:end]
+
+
+def _place(group: Iterable[tuple[int, bytes]], values: list[bytes | None]) -> None:
+    for position, data in group:
+        values[position] = data
 
 
 def _no_v2(key: str) -> SessionStateError:

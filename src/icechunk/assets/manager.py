@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from icechunk.assets.caches import AssetCaches, caches_of, publish
+from icechunk.assets.limit import limit_of
 from icechunk.assets.settings import AssetSettings
 from icechunk.chunks import ChunkTable
 from icechunk.config import RepositoryConfig
@@ -27,7 +28,7 @@ from icechunk.format.transaction_log import (
     decode_transaction_log,
     encode_transaction_log,
 )
-from icechunk.storage.base import ObjectNotFound, Storage
+from icechunk.storage.base import BytesLike, ObjectNotFound, Storage
 
 __all__ = ["AssetManager"]
 
@@ -48,7 +49,7 @@ class AssetManager:
     of it that arrive by pickle share the ones of the process, see `shared`.
     """
 
-    __slots__ = ("caches", "settings", "storage")
+    __slots__ = ("caches", "requests", "settings", "storage")
 
     def __init__(
         self, storage: Storage, settings: AssetSettings, caches: AssetCaches | None = None
@@ -56,6 +57,8 @@ class AssetManager:
         self.storage = storage
         self.settings = settings
         self.caches = AssetCaches(settings.caches) if caches is None else caches
+        self.requests = limit_of(storage.identity(), settings.max_concurrent_requests)
+        """How many requests the repository has under way in this process."""
 
     @classmethod
     def fresh(cls, storage: Storage, config: RepositoryConfig) -> AssetManager:
@@ -147,11 +150,17 @@ class AssetManager:
     def chunk(self, chunk_id: bytes, offset: int, length: int) -> bytes:
         """Return `length` bytes of a native chunk's object, from `offset` on."""
         if self.settings.caches.chunk_bytes == 0:
-            return self.storage.get_range(chunk_key(chunk_id), offset, offset + length)
+            return self._fetch_range(chunk_key(chunk_id), offset, length)
         return self.caches.chunks.get(
             (chunk_id, offset, length),
-            lambda: self.storage.get_range(chunk_key(chunk_id), offset, offset + length),
+            lambda: self._fetch_range(chunk_key(chunk_id), offset, length),
         )
+
+    def _fetch_range(self, key: str, offset: int, length: int) -> bytes:
+        if self.storage.is_local:
+            return self.storage.get_range(key, offset, offset + length)
+        with self.requests.hold(self.storage.requests_for(length)):
+            return self.storage.get_range(key, offset, offset + length)
 
     async def chunk_async(self, chunk_id: bytes, offset: int, length: int) -> bytes:
         """Do as `chunk` does, awaiting the object store."""
@@ -160,10 +169,26 @@ class AssetManager:
             found = self.caches.chunks.peek((chunk_id, offset, length))
             if found is not None:
                 return found
-        data = await self.storage.get_range_async(chunk_key(chunk_id), offset, offset + length)
+        async with self.requests.hold_async(self.storage.requests_for(length)):
+            data = await self.storage.get_range_async(chunk_key(chunk_id), offset, offset + length)
         if keep:
             self.caches.chunks.put((chunk_id, offset, length), data)
         return data
+
+    def save_chunk(self, chunk_id: bytes, data: BytesLike) -> None:
+        """Store the bytes of a chunk under its fresh id."""
+        key = chunk_key(chunk_id)
+        if self.storage.is_local:
+            self.storage.put_new(key, data)
+            return
+        with self.requests.hold(self.storage.requests_for(memoryview(data).nbytes, writing=True)):
+            self.storage.put_new(key, data)
+
+    async def save_chunk_async(self, chunk_id: bytes, data: BytesLike) -> None:
+        """Do as `save_chunk` does, awaiting the object store."""
+        requests = self.storage.requests_for(memoryview(data).nbytes, writing=True)
+        async with self.requests.hold_async(requests):
+            await self.storage.put_new_async(chunk_key(chunk_id), data)
 
     def save_snapshot(self, snapshot: Snapshot) -> int:
         """Store a snapshot and return the size of its file.
@@ -177,7 +202,7 @@ class AssetManager:
         key = snapshot_key(snapshot.id)
         data = encode_snapshot(snapshot, level=self.settings.compression_level)
         with operation("write_snapshot", snapshot_id=encode_id(snapshot.id)):
-            self.storage.put_new(key, data)
+            self._put(key, data)
             if not self.storage.is_local:
                 _check_clock(key, self.storage.head(key).last_modified_us, snapshot.flushed_at)
         self.caches.snapshots.put(snapshot.id, snapshot)
@@ -211,19 +236,23 @@ class AssetManager:
 
     def _put_manifest(self, manifest_id: bytes, data: bytes) -> None:
         with operation("write_manifest", manifest_id=encode_id(manifest_id)):
-            self.storage.put_new(manifest_key(manifest_id), data)
+            self._put(manifest_key(manifest_id), data)
+
+    def _put(self, key: str, data: bytes) -> None:
+        with self.requests.hold(self.storage.requests_for(len(data), writing=True)):
+            self.storage.put_new(key, data)
 
     def save_transaction_log(self, log: TransactionLog) -> int:
         """Store a transaction log and return the size of its file."""
         data = encode_transaction_log(log, level=self.settings.compression_level)
         with operation("write_transaction_log", snapshot_id=encode_id(log.id)):
-            self.storage.put_new(transaction_key(log.id), data)
+            self._put(transaction_key(log.id), data)
         return len(data)
 
     def _fetch_snapshot(self, snapshot_id: bytes) -> Snapshot:
         key = snapshot_key(snapshot_id)
         with operation("fetch_snapshot", snapshot_id=encode_id(snapshot_id)):
-            snapshot = decode_snapshot(self.storage.get(key), key)
+            snapshot = decode_snapshot(self._get(key), key)
             _check_id(key, snapshot.id, snapshot_id)
         return snapshot
 
@@ -237,17 +266,21 @@ class AssetManager:
     def _manifest_bytes(self, key: str, size: int) -> bytes:
         if size:
             try:
-                return self.storage.get_range(key, 0, size)
+                return self._fetch_range(key, 0, size)
             except StorageError as error:
                 # A size recorded too large is tolerated; a file cut short fails to decompress.
                 if error.kind != ErrorKind.INVALID_OBJECT_SIZE:
                     raise
-        return self.storage.get(key)
+        return self._get(key)
+
+    def _get(self, key: str) -> bytes:
+        with self.requests.hold():
+            return self.storage.get(key)
 
     def _fetch_transaction_log(self, snapshot_id: bytes) -> TransactionLog:
         key = transaction_key(snapshot_id)
         with operation("fetch_transaction_log", snapshot_id=encode_id(snapshot_id)):
-            return decode_transaction_log(self.storage.get(key), key)
+            return decode_transaction_log(self._get(key), key)
 
 
 def _check_id(key: str, found: bytes, expected: bytes) -> None:

@@ -26,6 +26,8 @@ class AssetSettings:
     """How objects are encoded and kept."""
 
     caches: CacheSizes = CacheSizes()
+    max_concurrent_requests: int = 256
+    """Requests that may be under way at once."""
     compression_level: int | None = None
     """Zstd level of all files; None where the configuration leaves it open."""
     location_compression: LocationCompression | None = None
@@ -48,6 +50,7 @@ class AssetSettings:
                 transaction_changes=chosen.caching.num_transaction_changes,
                 chunk_bytes=chosen.caching.num_bytes_chunks,
             ),
+            max_concurrent_requests=chosen.max_concurrent_requests,
             compression_level=config.compression.level if config.compression else None,
             location_compression=LocationCompression(
                 min_num_chunks=locations.min_num_chunks,

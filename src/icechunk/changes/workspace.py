@@ -8,11 +8,12 @@ then fetch; put the object, then record the reference.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from icechunk._fork import new_lock
+from icechunk.assets.workers import Workers
 from icechunk.changes.change_set import ChangeSet
 from icechunk.changes.chunk_log import TOMBSTONE
 from icechunk.changes.documents import chunk_grid_name
@@ -37,7 +38,6 @@ from icechunk.errors import (
     SessionStateError,
 )
 from icechunk.format.ids import NODE_ID_SIZE, OBJECT_ID_SIZE, encode_id
-from icechunk.format.layout import chunk_key
 from icechunk.format.manifest import Manifest
 from icechunk.format.snapshot import ManifestFile, ManifestRef, NodeTable, Snapshot
 from icechunk.format.transaction_log import Move
@@ -306,14 +306,14 @@ class Workspace:
             ref = inline_ref(data)
         else:
             chunk_id = os.urandom(OBJECT_ID_SIZE)
-            self.context.storage.put_new(chunk_key(chunk_id), data)
+            self.context.assets.save_chunk(chunk_id, data)
             ref = native_ref(chunk_id, size)
         self.record(node, coords, ref, nodes)
 
     async def put_chunk_async(self, data: memoryview) -> bytes:
         """Store a chunk's bytes as a new object, awaiting the object store; return its id."""
         chunk_id = os.urandom(OBJECT_ID_SIZE)
-        await self.context.storage.put_new_async(chunk_key(chunk_id), data)
+        await self.context.assets.save_chunk_async(chunk_id, data)
         return chunk_id
 
     def delete_chunk(self, path: str, coords: Coords) -> None:
@@ -388,6 +388,38 @@ class Workspace:
         if node is None or node.grid is None or not node.grid.contains(coords):
             return None
         return self.find_ref(nodes, node, coords)
+
+    def locate_many(self, chunks: Sequence[tuple[str, Coords]]) -> list[ChunkRef | None]:
+        """Do as `locate` does for many chunks, going to each manifest once.
+
+        Manifests that are not in memory are fetched side by side.
+        """
+        nodes = self.nodes
+        found: list[ChunkRef | None] = [None] * len(chunks)
+        by_manifest: dict[bytes, list[tuple[int, NodeState, Coords]]] = {}
+        refs: dict[bytes, ManifestRef] = {}
+        for position, (path, coords) in enumerate(chunks):
+            node = nodes.find(path)
+            if node is None or node.grid is None or not node.grid.contains(coords):
+                continue
+            log = nodes.changes.chunks.get(node.id)
+            edited = None if log is None else log.get(coords)
+            if edited is not None:
+                found[position] = None if edited.kind == ChunkKind.DELETED else edited
+                continue
+            ref = node.finder.find(coords)
+            if ref is not None:
+                refs[ref.id] = ref
+                by_manifest.setdefault(ref.id, []).append((position, node, coords))
+        wanted = list(refs.values())
+        with Workers(self.context.storage.is_local, "icechunk-locate") as workers:
+            manifests = workers.map(
+                lambda ref: self.manifest(ref, nodes), wanted, self.partial_values_at_once
+            )
+            for ref, manifest in zip(wanted, manifests, strict=True):
+                for position, node, coords in by_manifest[ref.id]:
+                    found[position] = manifest.find(node.id, coords)
+        return found
 
     def read(self, ref: ChunkRef, start: int, stop: int) -> bytes:
         """Fetch bytes ``[start, stop)`` of a chunk."""

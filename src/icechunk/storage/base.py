@@ -252,6 +252,10 @@ class Storage(Shown, ABC):
 
     # Description
 
+    def requests_for(self, size: int, *, writing: bool = False) -> int:
+        """Tell how many requests at once a range or object of so many bytes is transferred in."""
+        return 1
+
     @property
     def prefix_is_empty(self) -> bool:
         """Whether this is the root of a cloud bucket, where repositories are not created."""

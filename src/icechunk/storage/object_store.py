@@ -269,6 +269,15 @@ class ObjectStorage(Storage):
 
     # Description
 
+    def requests_for(self, size: int, *, writing: bool = False) -> int:
+        """Count the ranges that many bytes are read in, or the parts they are uploaded in."""
+        if not writing:
+            return len(self._pieces(0, size)[0])
+        part = self._part_size(size)
+        if not self._in_parts(size, part):
+            return 1
+        return min(self._tuning.max_requests, -(-size // part))
+
     def default_settings(self) -> StorageSettings:
         """Return the settings of an object store behind a network."""
         return cloud_settings()
@@ -292,13 +301,19 @@ class ObjectStorage(Storage):
 
     def _upload_options(self, key: str, data: BytesLike) -> _UploadOptions:
         size = memoryview(data).nbytes
-        part = max(_SMALLEST_PART, self._tuning.request_size, -(-size // _MOST_PARTS))
+        part = self._part_size(size)
         return {
             "attributes": self._attributes(key),
-            "use_multipart": size >= self._tuning.multipart_size and size > part,
+            "use_multipart": self._in_parts(size, part),
             "chunk_size": part,
             "max_concurrency": self._tuning.max_requests,
         }
+
+    def _part_size(self, size: int) -> int:
+        return max(_SMALLEST_PART, self._tuning.request_size, -(-size // _MOST_PARTS))
+
+    def _in_parts(self, size: int, part: int) -> bool:
+        return size >= self._tuning.multipart_size and size > part
 
     def _mode(self, key: str, expected: Version | None) -> PutMode:
         if expected is None:

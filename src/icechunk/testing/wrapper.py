@@ -134,6 +134,9 @@ class StorageWrapper(Storage):
         await self.inner.put_new_async(key, data)
         self._after("put_new", key)
 
+    def requests_for(self, size: int, *, writing: bool = False) -> int:  # noqa: D102
+        return self.inner.requests_for(size, writing=writing)
+
     @property
     def prefix_is_empty(self) -> bool:  # noqa: D102
         return self.inner.prefix_is_empty
