@@ -3,15 +3,22 @@ PYTHON ?= python3
 ENV := $(PYTHON) tools/envs.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench compat format clean
+# What is tested on real object stores: see docs/servers.md.
+ON_SERVERS := tests/storage tests/test_s3.py tests/test_contention.py tests/servers
+
+.PHONY: help demo test test-servers tests lint types bench compat format clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo:  ## Write real data from a Dask cluster, read it back [REPO=path or s3://bucket/prefix]
 	@python=$$($(ENV) demo) && $$python examples/distributed_write.py $(REPO)
 
 test: lint types  ## Check style and types, run all tests on the default and the newest Python
+	@python=$$($(ENV) default) && \
+	$$python tools/servers.py run --if-possible ceph azurite rclone -- $(MAKE) tests
+
+tests:
 	@set -e; \
 	oracle=$$($(ENV) oracle); \
 	for name in default newest; do \
@@ -20,6 +27,13 @@ test: lint types  ## Check style and types, run all tests on the default and the
 	  echo "--- tests on $$($$python --version)"; \
 	  ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle $$python -m pytest $(ARGS); \
 	done
+
+test-servers:  ## Test on object stores: Ceph, moto, Azurite, a stand-in for Google's, rclone
+	@set -e; oracle=$$($(ENV) oracle); python=$$($(ENV) default); \
+	export ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle CI=true; \
+	$$python tools/servers.py run ceph azurite gcs rclone -- $$python -m pytest $(ON_SERVERS) $(ARGS); \
+	echo "--- the same contract on moto"; \
+	$$python -m pytest tests/storage/test_s3.py $(ARGS)
 
 lint:  ## Check formatting and lint rules
 	@set -e; python=$$($(ENV) default); \

@@ -6,7 +6,7 @@
 
 For tuning; with the interpreter of either side. What is measured is told in `works/contention.py`
 and `works/trace.py`. The server is named by ICECHUNK_BENCH_S3_ENDPOINT, _BUCKET, _KEY and _SECRET,
-as `servers.py start` prints them.
+see README.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from servers import named_server
+from s3 import named_server
 
 BENCHMARKS = Path(__file__).resolve().parent
 
@@ -32,7 +32,7 @@ def main() -> int:
 
     server = named_server() if options.s3 else None
     if options.s3 and server is None:
-        print("no server: see servers.py", file=sys.stderr)
+        print("no server: see README.md", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="icechunk-contention-", dir=options.folder) as folder:
         place = fresh_place(Path(folder), server)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rows import OURS_INTERPRETER, REFERENCE, S3_SERVER, WORKS, Work
-from servers import Gateway, ServerError, missing, named_server
+from s3 import ServerError, s3_server
 from sides import REFERENCE_VARIABLE, Side, WorkerError, fill_in, find_ours, find_reference
 from table import Result, render, result_of
 
@@ -157,17 +157,6 @@ def set_up(
             continue
         sides[name] = side
     return sides, notes
-
-
-def s3_server(folder: Path, stack: ExitStack) -> dict[str, str]:
-    """Return the S3 server that the environment names, or start one for as long as needed."""
-    if named := named_server():
-        return named
-    if lacking := missing():
-        raise ServerError(f"no S3 server: {', '.join(lacking)} not installed, see servers.py")
-    gateway = Gateway(folder)
-    stack.callback(gateway.stop)
-    return gateway.start()
 
 
 def log(message: str) -> None:

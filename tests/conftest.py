@@ -2,16 +2,16 @@
 
 import json
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))  # for the servers
 
 # Deterministic by default; ``ICECHUNK_HYPOTHESIS_PROFILE=deep`` looks further, at random.
 settings.register_profile(
@@ -107,48 +107,78 @@ class S3Server:
         return s3_storage(**(arguments | changes))
 
 
+@dataclass(frozen=True)
+class AzureServer:
+    """A server of the protocol of Azure's blob storage on loopback."""
+
+    endpoint: str
+    container: str
+    account: str
+    secret: str
+
+
+@dataclass(frozen=True)
+class GcsServer:
+    """A server of the XML API of Google Cloud Storage on loopback."""
+
+    endpoint: str
+    bucket: str
+    token: str
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory):
-    """Run an emulator, started when a test asks for it and stopped at the end.
+    """Where S3 is tested: the server that ``ICECHUNK_TEST_S3_ENDPOINT`` names, else moto.
 
-    Another server is used instead when ``ICECHUNK_TEST_S3_ENDPOINT`` names one (with
-    ``ICECHUNK_TEST_S3_KEY``, ``ICECHUNK_TEST_S3_SECRET`` and an existing bucket
-    ``ICECHUNK_TEST_S3_BUCKET``).
+    A named one comes with ``ICECHUNK_TEST_S3_KEY``, ``ICECHUNK_TEST_S3_SECRET`` and an existing
+    bucket ``ICECHUNK_TEST_S3_BUCKET``.
     """
-    if endpoint := os.environ.get("ICECHUNK_TEST_S3_ENDPOINT"):
-        key = os.environ["ICECHUNK_TEST_S3_KEY"]
-        secret = os.environ["ICECHUNK_TEST_S3_SECRET"]
-        bucket = os.environ.get("ICECHUNK_TEST_S3_BUCKET", "testbucket")
-        yield S3Server(endpoint, bucket, key, secret, checks_signatures=True)
+    with _reached("moto", tmp_path_factory) as (connection, named):
+        yield S3Server(**connection, checks_signatures=named)
+
+
+@pytest.fixture(scope="session")
+def careless_s3_server(tmp_path_factory):
+    """An S3 server that ignores the conditions of writes (``ICECHUNK_TEST_CARELESS_S3_*``)."""
+    with _reached("rclone", tmp_path_factory) as (connection, _):
+        yield S3Server(**connection, checks_signatures=True)
+
+
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory):
+    """Where Azure is tested: what ``ICECHUNK_TEST_AZURE_*`` name, else Azurite if installed."""
+    with _reached("azurite", tmp_path_factory) as (connection, _):
+        yield AzureServer(**connection)
+
+
+@pytest.fixture(scope="session")
+def gcs_server(tmp_path_factory):
+    """Where Google's storage is tested: what ``ICECHUNK_TEST_GCS_*`` name, else a stand-in."""
+    with _reached("gcs", tmp_path_factory) as (connection, _):
+        yield GcsServer(**connection)
+
+
+@contextmanager
+def _reached(name, tmp_path_factory):
+    """Yield how to reach a server, and whether the environment names it; else start one."""
+    from object_stores import SERVERS
+
+    kind = SERVERS[name]
+    named = {
+        variable.removeprefix(kind.prefix).lower(): text
+        for variable, text in os.environ.items()
+        if variable.startswith(kind.prefix)
+    }
+    if "endpoint" in named:
+        yield named, True
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("moto") / "log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            endpoint = f"http://127.0.0.1:{port}"
-            _wait_for(port, server, log)
-            request = urllib.request.Request(f"{endpoint}/testbucket", method="PUT", data=b"")
-            urllib.request.urlopen(request, timeout=30).close()
-            yield S3Server(endpoint, "testbucket", "a-key", "a-secret", checks_signatures=False)
-        finally:
-            server.kill()
-            server.wait()
-
-
-def _wait_for(port, server, log):
-    for _ in range(300):
-        if server.poll() is not None:
-            break
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    pytest.fail(f"moto did not start: {log.read_text()}")
+    if lacking := kind.lacking():
+        complaint = f"NOT TESTED: {kind.title} is not installed (tools/servers.py install {name})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{complaint}: no {lacking[0]}")
+        pytest.skip(complaint)
+    server = kind(tmp_path_factory.mktemp(name))
+    try:
+        yield server.start(), False
+    finally:
+        server.stop()
