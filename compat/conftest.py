@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 import icechunk
 
 sys.path.insert(0, str(Path(__file__).parent))  # `interop` is imported by name on both sides
+sys.path.append(str(Path(__file__).parent.parent / "tests"))  # so is `model`
 
 from oracle import Oracle, OracleUnavailableError, Ours, Side, find_python, is_required
+
+# Deterministic by default; ``ICECHUNK_HYPOTHESIS_PROFILE=deep`` looks further, at random.
+settings.register_profile(
+    "default",
+    deadline=None,
+    derandomize=True,
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile("deep", settings.get_profile("default"), derandomize=False)
+settings.load_profile(os.environ.get("ICECHUNK_HYPOTHESIS_PROFILE", "default"))
 
 _started: list[Oracle | str] = []
 
@@ -85,3 +99,9 @@ def repo_path(tmp_path: Path) -> str:
 def exchange(request: pytest.FixtureRequest, ours: Side, theirs: Oracle) -> tuple[Side, Side]:
     """Writer and reader, in both directions."""
     return (ours, theirs) if request.param == "ours to theirs" else (theirs, ours)
+
+
+@pytest.fixture(scope="session")
+def effort() -> int:
+    """Factor on the number of examples of the tests that could go on forever."""
+    return 20 if os.environ.get("ICECHUNK_HYPOTHESIS_PROFILE") == "deep" else 1

@@ -487,9 +487,7 @@ class IcechunkStore(Shown, Store, SyncMixin):
         self._check_session(ErrorKind.READ_ONLY_SESSION)
         match parse_key(key):
             case MetadataKey(path):
-                nodes = self._workspace.nodes
-                if nodes.find(path) is not None:  # else what is below it has nothing to do with it
-                    nodes.delete(path)
+                self._workspace.nodes.delete(path)
             case ChunkKey(path, coords):
                 self._workspace.delete_chunk(path, coords)
 
@@ -518,14 +516,17 @@ class IcechunkStore(Shown, Store, SyncMixin):
         text = prefix.strip("/")
         path = node_path(text)
         nodes = self._workspace.nodes
-        if path == "/" or nodes.find(path) is not None:
-            nodes.delete(path)
+        if path == "/":
+            nodes.clear()
             return
-        array = nodes.nearest_array(path)
+        array = None if nodes.find(path) is not None else nodes.nearest_array(path)
+        leading = None
         if array is not None:
             leading = chunk_prefix(array.path, path if array.path != "/" else text)
-            if leading is not None:
-                self._workspace.delete_chunks(array, leading)
+        if array is None or leading is None:
+            nodes.delete(path)
+        else:
+            self._workspace.delete_chunks(array, leading)
 
     def _check_value(self, value: object) -> None:
         if not isinstance(value, Buffer):

@@ -105,7 +105,7 @@ class Driver:
         }
 
     def _contents(self, session: icechunk.Session) -> dict[str, Any]:
-        return sync(_contents(session.store, self._lists_shrunk))
+        return contents_of(session, lists_shrunk=self._lists_shrunk)
 
     def _number(self, snapshot_id: str | None) -> int | None:
         return self._ids.index(snapshot_id) if snapshot_id in self._ids else None
@@ -252,6 +252,11 @@ class Driver:
     def diff(self, start: int, end: int) -> dict[str, Any]:
         found = self._repo.diff(from_snapshot_id=self._ids[start], to_snapshot_id=self._ids[end])
         return diff_record(found)
+
+
+def contents_of(session: icechunk.Session, *, lists_shrunk: bool = False) -> dict[str, Any]:
+    """Read everything that a session shows."""
+    return sync(_contents(session.store, lists_shrunk))
 
 
 async def _contents(store: Any, lists_shrunk: bool) -> dict[str, Any]:

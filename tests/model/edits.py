@@ -71,7 +71,7 @@ class Log:
 
         def paths(borns: Iterable[int], is_array: bool) -> list[str]:
             known = [found[born] for born in borns if born in found]
-            return sorted(absolute(path) for path, kind in known if kind == is_array)
+            return sorted({absolute(path) for path, kind in known if kind == is_array})
 
         # of two arrays with one path, the one that is still there
         present = {node.born for node in after.values()}

@@ -22,6 +22,7 @@ BRANCHES = ["main", "x", "y"]
 TAGS = ["t", "u"]
 TARGETS = [*PATHS[1:], "m", "m/n", "g/m"]
 EDITING = ["writable"] * 4 + ["rearrange"]
+ON_ANY = ["edit", "move", "fork", "merge", "discard", "commit", "flush", "rebase"]
 MODES = [*EDITING, "readonly"]
 MOST_SESSIONS = 5
 
@@ -62,6 +63,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         self.model = Model()
         self.system = self.make_system()
         self._counter = itertools.count(1)
+        self._focus: list[Path] = []
 
     def make_system(self) -> System:
         raise NotImplementedError
@@ -112,10 +114,15 @@ class RepositoryMachine(RuleBasedStateMachine):
     def _path(self, data: st.DataObject, session: Session, *, array: bool = False) -> Path | None:
         view = session.view
         found = sorted(path for path, node in view.items() if node.is_array or not array)
-        return data.draw(st.sampled_from(found), label="path") if found else None
+        return self._draw_path(data, found) if found else None
+
+    def _draw_path(self, data: st.DataObject, paths: list[Path]) -> Path:
+        favoured = paths + [path for path in paths if path in self._focus] * len(paths)
+        return data.draw(st.sampled_from(favoured), label="path")
 
     def _snapshot(self, data: st.DataObject) -> int:
-        return data.draw(st.integers(0, len(self.model.snapshots) - 1), label="snapshot")
+        newest = len(self.model.snapshots) - 1
+        return newest - data.draw(st.integers(0, newest), label="snapshots back")
 
     def _open(self, mode: str, branch: str) -> int | None:
         if len(self.model.sessions) >= MOST_SESSIONS:
@@ -156,6 +163,7 @@ class RepositoryMachine(RuleBasedStateMachine):
     has_writer = precondition(lambda self: self._sessions("writable", "fork"))
     has_mover = precondition(lambda self: self._sessions("rearrange"))
     has_fork = precondition(lambda self: self._sessions("fork"))
+    has_committer = precondition(lambda self: self._sessions("writable", "rearrange"))
 
     @has_writer
     @rule(data=st.data(), how_many=st.integers(1, 4))
@@ -166,14 +174,14 @@ class RepositoryMachine(RuleBasedStateMachine):
 
     def _edit(self, data: st.DataObject, number: int) -> None:
         arrays = [node for node in self.model.sessions[number].view.values() if node.is_array]
-        edits = [self._create, self._describe, self._delete]
+        edits = [self._create, *[self._describe, self._delete] * 2]
         if arrays:
             edits += [self._write] * 4 + [self._erase, self._resize, self._shift]
         data.draw(st.sampled_from(edits))(data, number)
 
     def _create(self, data: st.DataObject, number: int) -> None:
         """Create a node, perhaps in place of another; or try to make an array of a group."""
-        path = data.draw(st.sampled_from(PATHS), label="path")
+        path = self._draw_path(data, PATHS)
         grid = data.draw(grids, label="grid")
         node = self.model.sessions[number].view.get(path)
         if node is not None and (node.is_array or grid is None or data.draw(st.booleans())):
@@ -200,7 +208,7 @@ class RepositoryMachine(RuleBasedStateMachine):
             self.do("put", session=number, path=path, attribute=document.attribute, grid=grid)
 
     def _delete(self, data: st.DataObject, number: int) -> None:
-        path = data.draw(st.sampled_from(PATHS[1:] * 3 + PATHS), label="path")
+        path = self._draw_path(data, PATHS[1:] * 3 + PATHS)
         self.do("delete", session=number, path=path, by_directory=data.draw(st.booleans()))
 
     def _coords(self, data: st.DataObject, number: int, path: Path) -> list[int] | None:
@@ -245,7 +253,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         self.do("move", session=number, source=source, target=target)
 
     @has_session
-    @rule(data=st.data(), what=st.sampled_from(["edit", "move", "fork", "merge", "discard"]))
+    @rule(data=st.data(), what=st.sampled_from(ON_ANY))
     def try_on_any_session(self, data, what):
         """Do something in whatever session, also where it is refused."""
         number = self._session(data)
@@ -258,6 +266,12 @@ class RepositoryMachine(RuleBasedStateMachine):
             self._fork(data, number)
         elif what == "discard":
             self.do("discard", session=number)
+        elif what == "commit":
+            self._commit(number, allow_empty=False)
+        elif what == "flush":
+            self.do("flush", session=number, message=f"flush {self._fresh()}", metadata=None)
+        elif what == "rebase":
+            self.do("rebase", session=number, solver={"on_chunks": "UseOurs"})
         elif others:
             self._merge(data, number, [data.draw(st.sampled_from(others))])
 
@@ -307,7 +321,7 @@ class RepositoryMachine(RuleBasedStateMachine):
 
     # --- commits -------------------------------------------------------------------------------
 
-    @has_session
+    @has_committer
     @rule(data=st.data(), metadata=st.none() | properties, solver=st.none() | solvers)
     def commit(self, data, metadata, solver):
         self._commit(
@@ -328,24 +342,18 @@ class RepositoryMachine(RuleBasedStateMachine):
         }
         self.do("commit", session=number, message=f"commit {self._fresh()}", **arguments)
 
-    @has_session
+    @has_committer
     @rule(data=st.data(), metadata=st.none() | properties, allow_empty=st.booleans())
     def amend(self, data, metadata, allow_empty):
-        self.do(
-            "amend",
-            session=self._session(data, "writable", "rearrange"),
-            message=f"amend {self._fresh()}",
-            metadata=metadata,
-            allow_empty=allow_empty,
-        )
+        """Replace the tip; or make a snapshot beside the branch."""
+        number = self._session(data, "writable", "rearrange")
+        common = {"session": number, "metadata": metadata}
+        if data.draw(st.integers(0, 2), label="flush"):
+            self.do("amend", message=f"amend {self._fresh()}", allow_empty=allow_empty, **common)
+        else:
+            self.do("flush", message=f"flush {self._fresh()}", **common)
 
-    @has_session
-    @rule(data=st.data(), metadata=st.none() | properties)
-    def flush(self, data, metadata):
-        number = self._session(data)
-        self.do("flush", session=number, message=f"flush {self._fresh()}", metadata=metadata)
-
-    @has_session
+    @has_committer
     @rule(data=st.data(), solver=solvers)
     def rebase(self, data, solver):
         self.do("rebase", session=self._session(data, "writable", "rearrange"), solver=solver)
@@ -354,6 +362,7 @@ class RepositoryMachine(RuleBasedStateMachine):
     def race(self, data, edits, commits, solver):
         """Edit in a session while others commit to its branch; then rebase, perhaps to commit."""
         branch = data.draw(st.sampled_from(sorted(self.model.branches)))
+        self._focus = data.draw(st.lists(st.sampled_from(PATHS), max_size=2), label="focus")
         slow = self._open(data.draw(st.sampled_from(EDITING)), branch)
         self._change(data, slow, edits)
         for _ in range(commits):
@@ -361,6 +370,7 @@ class RepositoryMachine(RuleBasedStateMachine):
             self._change(data, fast, edits)
             if fast is not None:
                 self._commit(fast)
+        self._focus = []
         if slow not in self.model.sessions:
             return
         if data.draw(st.booleans(), label="commit"):
@@ -401,7 +411,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         else:
             self.do("set_metadata" if what == 5 else "update_metadata", values=values)
 
-    @rule(data=st.data(), what=st.sampled_from(["operations", "look back", "diff", "diff"]))
+    @rule(data=st.data(), what=st.sampled_from(["operations", "look back", "diff", "diff", "diff"]))
     def look(self, data, what):
         if what == "operations":
             self.do("operations", count=None)
@@ -410,5 +420,5 @@ class RepositoryMachine(RuleBasedStateMachine):
         else:
             end = self._snapshot(data)
             line = list(self.model.history(end))
-            start = data.draw(st.one_of(st.sampled_from(line), st.just(self._snapshot(data))))
+            start = data.draw(st.sampled_from([*line[1:], *line[1:], self._snapshot(data)]))
             self.do("diff", start=start, end=end)

@@ -173,12 +173,14 @@ class Model:
             work.edits.put(node.born, document, self._now)
 
     def delete(self, session: int, path: Path, by_directory: bool) -> None:
-        work = self._editable(session, "read-only-store" if by_directory else "read-only-session")
-        view = work.view
-        if path in view or (path == "" and by_directory):
-            for other, node in view.items():
-                if is_below(other, path):
-                    work.edits.delete(other, node)
+        work, view = self.sessions[session], self.sessions[session].view
+        found = {other: node for other, node in view.items() if is_below(other, path)}
+        if path not in view and not (path == "" and by_directory):
+            found = {}
+        if found or work.is_read_only:
+            self._editable(session, "read-only-store" if by_directory else "read-only-session")
+        for other, node in found.items():
+            work.edits.delete(other, node)
 
     def write(self, session: int, path: Path, coords: list[int], value: list[int]) -> None:
         work = self._editable(session, "read-only-store")
@@ -191,9 +193,12 @@ class Model:
     def erase(self, session: int, path: Path, coords: list[int], by_directory: bool) -> None:
         """Delete one chunk, there or not; or the directory of those that begin like this."""
         place, node = tuple(coords), self._array(self.sessions[session], path)
-        work = self._editable(session, "read-only-store" if by_directory else "read-only-session")
+        work = self.sessions[session]
         found = {other for other in node.inside() if other[: len(place)] == place}
-        for other in found if by_directory else {place}:
+        gone = found if by_directory else {place}
+        if gone or work.is_read_only:
+            self._editable(session, "read-only-store" if by_directory else "read-only-session")
+        for other in gone:
             work.edits.write(node.born, other, None, self._now)
 
     def shift(self, session: int, path: Path, offset: list[int]) -> None:

@@ -16,7 +16,7 @@ from icechunk.changes.documents import ArrayGrid, parse_document
 from icechunk.changes.extents import ManifestFinder
 from icechunk.errors import AlreadyExistsError, ErrorKind, InvalidInputError, NodeNotFoundError
 from icechunk.format.ids import encode_id
-from icechunk.format.paths import ancestors, is_same_or_descendant, name, parent
+from icechunk.format.paths import ROOT, ancestors, is_same_or_descendant, name, parent
 from icechunk.format.snapshot import ManifestRef, Node, Snapshot
 
 
@@ -175,13 +175,26 @@ class NodeView:
             self._cache.pop(path, None)
 
     def delete(self, path: str) -> None:
-        """Delete the node at ``path`` and all its descendants; nothing there is no error."""
+        """Delete the node at ``path`` and all its descendants; nothing there is no error.
+
+        What is below a place without a node has nothing to do with it, and stays.
+        """
         with self.changes.lock, self._lock:
             self.changes.require_open()
-            for state in list(self.subtree(path)):
-                self.changes.delete(state.id, state.path, is_array=state.is_array)
-                self._cache.pop(state.path, None)
-            self._created_children = None
+            if self.find(path) is not None:
+                self._delete_subtree(path)
+
+    def clear(self) -> None:
+        """Delete every node, whether there is a root or not."""
+        with self.changes.lock, self._lock:
+            self.changes.require_open()
+            self._delete_subtree(ROOT)
+
+    def _delete_subtree(self, path: str) -> None:
+        for state in list(self.subtree(path)):
+            self.changes.delete(state.id, state.path, is_array=state.is_array)
+            self._cache.pop(state.path, None)
+        self._created_children = None
 
     def forget(self) -> None:
         """Drop what was derived from the change set, after it was edited from outside."""
