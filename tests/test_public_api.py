@@ -247,6 +247,12 @@ SIGNATURES = {
     "IcechunkStore.exists": "self, key",
     "IcechunkStore.set": "self, key, value",
     "IcechunkStore.set_if_not_exists": "self, key, value",
+    "IcechunkStore.set_virtual_ref": """
+        self, key, location, *, offset, length, checksum=None, validate_container=True""",
+    "IcechunkStore.set_virtual_refs": "self, array_path, chunks, *, validate_containers=True",
+    "IcechunkStore.set_virtual_refs_arr": """
+        self, array_path, chunk_grid_shape, locations, offsets, lengths, *,
+        validate_containers=True, arr_offset=None, checksum=None""",
     "IcechunkStore.delete": "self, key",
     "IcechunkStore.delete_dir": "self, prefix",
     "IcechunkStore.clear": "self",
@@ -302,6 +308,8 @@ SIGNATURES = {
     "gcs_store": "opts=None",
     "http_store": "opts=None, headers=None",
     "local_filesystem_store": "path",
+    "virtual.VirtualChunkSpec": """
+        index, location, offset, length, etag_checksum=None, last_updated_at_checksum=None""",
     "VirtualChunkContainer": "url_prefix, store, name=None",
     "RepositoryConfig": """
         inline_chunk_threshold_bytes=None, get_partial_values_concurrency=None, compression=None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -25,9 +26,16 @@ from zarr.core.sync import SyncMixin
 
 from icechunk._display import Block, Shown
 from icechunk._iterators import AsyncCloseableIterator
+from icechunk._threads import in_thread
 from icechunk.changes.batch import Part, Transfer, plan_transfers
 from icechunk.changes.listing import ChunkArrays, array_batches, require_batch_size
 from icechunk.changes.view import NodeState
+from icechunk.changes.virtual_refs import (
+    VirtualRefs,
+    refs_of_arrays,
+    refs_of_specs,
+    seconds_of,
+)
 from icechunk.changes.workspace import (
     Coords,
     Workspace,
@@ -59,6 +67,7 @@ from icechunk.keys import (
 )
 from icechunk.session import Session
 from icechunk.storage.ranges import MAX_GAP, MAX_TOGETHER
+from icechunk.virtual import VirtualChunkSpec
 
 Result = TypeVar("Result")
 
@@ -491,6 +500,201 @@ class IcechunkStore(Shown, Store, SyncMixin):
             case ChunkKey(path, coords):
                 self._workspace.delete_chunk(path, coords)
 
+    def set_virtual_ref(
+        self,
+        key: str,
+        location: str,
+        *,
+        offset: int,
+        length: int,
+        checksum: str | datetime | None = None,
+        validate_container: bool = True,
+    ) -> None:
+        """Have a chunk be a range of bytes of some object outside the repository.
+
+        The object is not looked at before the chunk is read.
+
+        Parameters
+        ----------
+        key
+            Key of the chunk, as in ``array/c/0/1``.
+        location
+            URL of the object, or ``vcc://name/...`` relative to a container.
+        offset, length
+            The range of bytes.
+        checksum
+            What the object must still be when it is read: its entity tag; or a time, with a time
+            zone, after which it was not modified. Kept in whole seconds.
+        validate_container
+            Whether to refuse a location that no virtual chunk container is responsible for.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``no-container-for-virtual-chunk``, ``invalid-virtual-ref``, ``invalid-key``,
+            ``invalid-chunk-index``, ``zero-length-chunk``, ``not-an-array``.
+        NodeNotFoundError
+            There is no such array.
+        SessionStateError
+            Kind ``not-allowed``: the key is one of a document.
+        ReadOnlyError
+            Kind ``read-only-store``.
+        """
+        self._check_session()
+        match parse_key(key):
+            case ChunkKey(path, coords):
+                chunk = VirtualChunkSpec(coords, location, offset, length, *_checksums(checksum))
+            case MetadataKey():
+                raise SessionStateError(
+                    f"this operation is not allowed: `{key}` is the key of a document, which `set` "
+                    "writes",
+                    ErrorKind.NOT_ALLOWED,
+                )
+            case _:
+                raise _no_v2(key)
+        with operation("set_virtual_ref", key=key):
+            skipped = self._put_virtual(
+                path, lambda rank: refs_of_specs([chunk], rank), validate=validate_container
+            )
+            if skipped:
+                raise InvalidInputError(
+                    f"invalid chunk location, no matching virtual chunk container: `{location}`",
+                    ErrorKind.NO_CONTAINER_FOR_VIRTUAL_CHUNK,
+                )
+
+    set_virtual_ref_async = in_thread(set_virtual_ref)
+
+    def set_virtual_refs(
+        self,
+        array_path: str,
+        chunks: Sequence[VirtualChunkSpec],
+        *,
+        validate_containers: bool = True,
+    ) -> list[tuple[int, ...]] | None:
+        """Have chunks of an array be ranges of objects outside the repository: all, or none.
+
+        Parameters
+        ----------
+        array_path
+            Path of the array; a leading slash is optional.
+        chunks
+            The references. Of several to one chunk the last wins.
+        validate_containers
+            Whether to skip references that no virtual chunk container is responsible for.
+
+        Returns
+        -------
+        list of tuple of int, or None
+            Coordinates of the chunks that were skipped, None if none was.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``invalid-virtual-ref``, ``invalid-chunk-index``, ``zero-length-chunk``,
+            ``not-an-array``, ``invalid-path``. Nothing is set then.
+        NodeNotFoundError
+            There is no such array.
+        TypeError
+            A chunk is no `VirtualChunkSpec`.
+        ReadOnlyError
+            Kind ``read-only-store``.
+        """
+        self._check_session()
+        path = normalize(array_path)
+        given = list(chunks)
+        with operation("set_virtual_refs", path=path):
+            return self._put_virtual(
+                path, lambda rank: refs_of_specs(given, rank), validate=validate_containers
+            )
+
+    set_virtual_refs_async = in_thread(set_virtual_refs)
+
+    def set_virtual_refs_arr(
+        self,
+        array_path: str,
+        chunk_grid_shape: Sequence[int],
+        locations: Sequence[str] | np.ndarray[Any, np.dtype[Any]],
+        offsets: np.ndarray[Any, np.dtype[np.uint64]],
+        lengths: np.ndarray[Any, np.dtype[np.uint64]],
+        *,
+        validate_containers: bool = True,
+        arr_offset: Sequence[int] | None = None,
+        checksum: datetime | str | None = None,
+    ) -> list[tuple[int, ...]] | None:
+        """Have chunks of an array be ranges of objects, given as columns: all, or none.
+
+        Parameters
+        ----------
+        array_path
+            Path of the array; a leading slash is optional.
+        chunk_grid_shape
+            Size, in chunks, of the region of the array to set.
+        locations
+            URLs of the objects, one per chunk of the region in row-major order; where one is
+            empty nothing is set.
+        offsets, lengths
+            The ranges of bytes, as one-dimensional arrays of dtype uint64.
+        validate_containers
+            Whether to skip references that no virtual chunk container is responsible for.
+        arr_offset
+            Where the region begins, in chunks; by default at the beginning of the array.
+        checksum
+            What all the objects must still be, see `set_virtual_ref`.
+
+        Returns
+        -------
+        list of tuple of int, or None
+            Coordinates of the chunks that were skipped for want of a container, None if none was.
+
+        Raises
+        ------
+        InvalidInputError
+            Kind ``invalid-virtual-ref``, ``invalid-chunk-index``, ``zero-length-chunk``,
+            ``not-an-array``, ``invalid-path``. Nothing is set then.
+        NodeNotFoundError
+            There is no such array.
+        TypeError, ValueError
+            The columns are of other types, or their lengths do not go together.
+        ReadOnlyError
+            Kind ``read-only-store``.
+
+        Notes
+        -----
+        A million references take a few tenths of a second and no Python object each.
+        """
+        self._check_session()
+        path = normalize(array_path)
+        with operation("set_virtual_refs_arr", path=path):
+            refs = refs_of_arrays(
+                chunk_grid_shape, locations, offsets, lengths, arr_offset, checksum
+            )
+            return self._put_virtual(
+                path, lambda _: refs, validate=validate_containers, skip_empty=True
+            )
+
+    set_virtual_refs_arr_async = in_thread(set_virtual_refs_arr)
+
+    def _put_virtual(
+        self,
+        path: str,
+        refs: Callable[[int], VirtualRefs],
+        *,
+        validate: bool,
+        skip_empty: bool = False,
+    ) -> list[tuple[int, ...]] | None:
+        """Record references to virtual chunks; return where some were left out, None if nowhere."""
+        workspace = self._workspace
+        containers = workspace.context.containers
+        nodes = workspace.nodes
+        nodes.changes.require_edits()
+        node = nodes.get_array(path)
+        assert node.grid is not None
+        table, skipped = refs(len(node.grid.num_chunks)).table(
+            node.grid, path, containers, validate=validate, skip_empty=skip_empty
+        )
+        workspace.record_table(node, table, nodes)
+        return skipped or None
+
     async def delete(self, key: str) -> None:
         """Delete a node with all below it, or a chunk; nothing there is no error."""
         self._check_session(ErrorKind.READ_ONLY_SESSION)
@@ -730,6 +934,14 @@ class IcechunkStore(Shown, Store, SyncMixin):
 def _is_plain(key: str) -> bool:
     """Whether every path component is beyond doubt legal, so that `parse_key` can be spared."""
     return not key.startswith(("/", ".")) and "//" not in key and "/." not in key
+
+
+def _checksums(checksum: str | datetime | None) -> tuple[str | None, datetime | None]:
+    """Tell an entity tag from a time."""
+    if isinstance(checksum, str):
+        return checksum, None
+    seconds_of(checksum)
+    return None, checksum
 
 
 def _bytes_of(value: Buffer) -> memoryview:

@@ -297,6 +297,35 @@ class Workspace:
                 )
             changes.log(node.id, len(coords)).put(coords, ref)
 
+    def record_table(self, node: NodeState, table: ChunkTable, nodes: NodeView) -> None:
+        """Record many references that were made for a node of a view.
+
+        Raises
+        ------
+        ReadOnlyError
+            The session was committed meanwhile.
+        NodeNotFoundError
+            The array was deleted meanwhile.
+        InvalidInputError
+            Kind ``invalid-chunk-index``: the array was made smaller meanwhile.
+        """
+        changes = nodes.changes
+        with changes.lock:
+            changes.require_open()
+            now = nodes.get(node.path)
+            if now.id != node.id or now.grid is None:
+                raise NodeNotFoundError(
+                    f"the array at `{node.path}` was deleted while references were set",
+                    ErrorKind.NODE_NOT_FOUND,
+                )
+            if not in_grid(table, now.grid.num_chunks).all():
+                raise InvalidInputError(
+                    f"the array at `{node.path}` was resized while references were set",
+                    ErrorKind.INVALID_CHUNK_INDEX,
+                )
+            if len(table):
+                changes.log(node.id, table.rank).put_table(table)
+
     def write_chunk(self, path: str, coords: Coords, data: memoryview) -> None:
         """Store one chunk: inline up to the threshold, else as a new object."""
         size = data.nbytes

@@ -10,6 +10,7 @@ from icechunk.assets.manager import AssetManager
 from icechunk.assets.preload import start_preload
 from icechunk.config import RepositoryConfig
 from icechunk.config.effective import EffectiveConfig, effective
+from icechunk.config.locations import Containers
 from icechunk.errors import ErrorKind, ReadOnlyError
 from icechunk.format.repo_info import RepoInfo
 from icechunk.repo.commit_loop import UpdatePolicy, run_update
@@ -48,6 +49,7 @@ class RepoContext:
         "_policy",
         "assets",
         "config",
+        "containers",
         "entry",
         "pace",
         "settings",
@@ -68,6 +70,7 @@ class RepoContext:
     ) -> None:
         self.storage = storage
         self.config = config
+        self.containers = Containers(config.virtual_chunk_containers)
         self.assets = AssetManager.fresh(storage, config) if assets is None else assets
         self.entry = EntryPoint(storage) if entry is None else entry
         self.settings = effective(config)

@@ -1,0 +1,294 @@
+"""References to virtual chunks, as users hand them over, made into a table.
+
+All at once: whatever is wrong with one of a million references is found before any is recorded.
+Locations are looked at one by one only where their spelling is not the plainest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import prod
+from operator import index, itemgetter, methodcaller
+
+import numpy as np
+import numpy.typing as npt
+
+from icechunk.changes.documents import ArrayGrid
+from icechunk.chunks import ChunkTable, RaggedBytes
+from icechunk.config.locations import ODD_PRINTABLE, Containers, is_plain, normalized
+from icechunk.errors import ErrorKind, InvalidInputError
+from icechunk.virtual import VirtualChunkSpec
+
+__all__ = ["VirtualRefs", "refs_of_arrays", "refs_of_specs"]
+
+Checksum = str | datetime | None
+Mask = npt.NDArray[np.bool_]
+Coords = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualRefs:
+    """What a call was given, before it is compared with the array."""
+
+    coords: Callable[[npt.NDArray[np.intp]], Coords]
+    """Returns the coordinates of some rows, as (n, rank) integers of any size."""
+    locations: Sequence[str]
+    offsets: npt.NDArray[np.uint64]
+    lengths: npt.NDArray[np.uint64]
+    etags: Sequence[str] | str
+    """One for each reference, or one for all; empty for none."""
+    last_modified: npt.NDArray[np.uint32] | int
+    """In seconds since the epoch, likewise; 0 for none."""
+
+    def table(
+        self,
+        grid: ArrayGrid,
+        path: str,
+        containers: Containers,
+        *,
+        validate: bool,
+        skip_empty: bool = False,
+    ) -> tuple[ChunkTable, list[tuple[int, ...]]]:
+        """Return the references, and where those are that no container is responsible for.
+
+        Raises
+        ------
+        InvalidInputError
+            Kinds ``invalid-virtual-ref``, ``invalid-chunk-index``, ``zero-length-chunk``.
+        """
+        locations, has_container, is_empty = _read_locations(
+            self.locations, containers, validate=validate, skip_empty=skip_empty
+        )
+        given = np.flatnonzero(~is_empty)
+        coords = self.coords(given)
+        _check_coords(coords, grid, path)
+        if not self.lengths[given].all():
+            row = int(np.flatnonzero(self.lengths[given] == 0)[0])
+            raise InvalidInputError(
+                f"zero-length chunk {coords[row].tolist()} for array `{path}`: every chunk needs "
+                "at least one byte",
+                ErrorKind.ZERO_LENGTH_CHUNK,
+            )
+        is_kept = has_container[given]
+        kept = given[is_kept]
+        everything = len(kept) == len(locations)
+        etags: RaggedBytes | None
+        if isinstance(self.etags, str):
+            etags = _repeated(self.etags, len(kept)) if self.etags else None
+        else:
+            etags = RaggedBytes.from_strings([self.etags[row] for row in kept.tolist()])
+        times = self.last_modified
+        table = ChunkTable.virtual(
+            coords if is_kept.all() else coords[is_kept],
+            locations if everything else locations.take(kept),
+            self.offsets if everything else self.offsets[kept],
+            self.lengths if everything else self.lengths[kept],
+            etags,
+            times if isinstance(times, int) else times[kept],
+        )
+        return table, [tuple(row) for row in coords[~is_kept].tolist()]
+
+
+def refs_of_specs(specs: Sequence[VirtualChunkSpec], rank: int) -> VirtualRefs:
+    """Take references over from objects.
+
+    Raises
+    ------
+    TypeError
+        One of them is something else.
+    InvalidInputError
+        Kind ``invalid-chunk-index``: one has another number of coordinates than the array has axes.
+    """
+    wrong = next((kind for kind in set(map(type, specs)) if kind is not VirtualChunkSpec), None)
+    if wrong is not None and not issubclass(wrong, VirtualChunkSpec):
+        raise TypeError(f"chunks must be VirtualChunkSpec objects, not {wrong.__name__}")
+    n = len(specs)
+    places = list(map(itemgetter(0), specs))
+    for found in set(map(len, places)) - {4 * rank}:
+        raise InvalidInputError(
+            f"chunk index of {found // 4} numbers for an array of {rank} axes",
+            ErrorKind.INVALID_CHUNK_INDEX,
+        )
+    coords = np.frombuffer(bytearray().join(places), np.uint32).reshape(n, rank)
+    etags = list(map(itemgetter(4), specs))
+    times = list(map(itemgetter(5), specs))
+    has_etags = any(etags)
+    has_times = times.count(None) < n
+    seconds = np.zeros(n, np.uint32)
+    if has_times:
+        pairs = zip(etags, times, strict=True)
+        # of the two checks the entity tag is the sharper one, and one is what can be stored
+        seconds = np.fromiter(
+            (0 if etag else seconds_of(time) for etag, time in pairs), np.uint32, n
+        )
+    return VirtualRefs(
+        lambda rows: coords if len(rows) == n else coords[rows],
+        list(map(itemgetter(1), specs)),
+        np.fromiter(map(itemgetter(2), specs), np.uint64, n),
+        np.fromiter(map(itemgetter(3), specs), np.uint64, n),
+        [etag or "" for etag in etags] if has_etags else "",
+        seconds if has_times else 0,
+    )
+
+
+def refs_of_arrays(
+    shape: Sequence[int],
+    locations: Sequence[str] | npt.NDArray[np.str_],
+    offsets: npt.NDArray[np.uint64],
+    lengths: npt.NDArray[np.uint64],
+    origin: Sequence[int] | None,
+    checksum: Checksum,
+) -> VirtualRefs:
+    """Take references over from columns that go through a grid in row-major order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The columns are of other types, or do not belong together.
+    """
+    for name, column in (("offsets", offsets), ("lengths", lengths)):
+        if not isinstance(column, np.ndarray) or column.dtype != np.uint64 or column.ndim != 1:
+            raise TypeError(f"{name} must be a one-dimensional numpy array of dtype uint64")
+    if isinstance(locations, np.ndarray):
+        texts = locations.ravel().tolist()
+    elif isinstance(locations, str):
+        raise TypeError("locations must be a list of str, not one str")
+    else:
+        texts = locations if isinstance(locations, list) else list(locations)
+    for kind in set(map(type, texts)):
+        if not issubclass(kind, str):
+            raise TypeError(f"locations must be str, not {kind.__name__}")
+    if not len(texts) == len(offsets) == len(lengths):
+        raise ValueError(
+            "locations, offsets, and lengths must have the same length, not "
+            f"{len(texts)}, {len(offsets)} and {len(lengths)}"
+        )
+    sizes = tuple(index(size) for size in shape)
+    starts = (0,) * len(sizes) if origin is None else tuple(index(start) for start in origin)
+    if any(number < 0 or number >= 1 << 32 for number in (*sizes, *starts)):
+        raise OverflowError(
+            f"chunk_grid_shape {sizes} and arr_offset {starts} must be numbers from 0 to 2**32 - 1"
+        )
+    if prod(sizes) != len(texts):
+        raise ValueError(
+            f"product of chunk_grid_shape ({prod(sizes)}) != array length ({len(texts)})"
+        )
+    if len(starts) != len(sizes):
+        raise ValueError(
+            f"arr_offset length ({len(starts)}) != chunk_grid_shape length ({len(sizes)})"
+        )
+
+    def coords(rows: npt.NDArray[np.intp]) -> Coords:
+        if len(rows) == len(texts) and not any(starts):
+            return np.indices(sizes, np.uint32).reshape(len(sizes), len(texts)).T
+        found = np.empty((len(rows), len(sizes)), np.int64)
+        rest = rows.astype(np.int64)
+        for axis in reversed(range(len(sizes))):
+            rest, found[:, axis] = np.divmod(rest, sizes[axis])
+            found[:, axis] += starts[axis]
+        return found
+
+    etag = checksum if isinstance(checksum, str) else ""
+    time = None if isinstance(checksum, str) else checksum
+    return VirtualRefs(coords, texts, offsets, lengths, etag, seconds_of(time))
+
+
+def seconds_of(time: object) -> int:
+    """Return a time in whole seconds since the epoch, as references store it; 0 for None.
+
+    Raises
+    ------
+    TypeError
+        It is no time, or has no time zone.
+    InvalidInputError
+        Kind ``invalid-virtual-ref``: it is not from the years 1970 to 2105.
+    """
+    if time is None:
+        return 0
+    if not isinstance(time, datetime) or time.tzinfo is None:
+        raise TypeError(
+            "a checksum must be a str, the entity tag, or a datetime with a time zone, not "
+            f"{time!r}"
+        )
+    seconds = int(time.timestamp())
+    if not 0 < seconds < 1 << 32:
+        raise InvalidInputError(
+            f"the time {time} of a virtual chunk's object cannot be stored: it is outside of the "
+            "years 1970 to 2105",
+            ErrorKind.INVALID_VIRTUAL_REF,
+        )
+    return seconds
+
+
+def _read_locations(
+    locations: Sequence[str], containers: Containers, *, validate: bool, skip_empty: bool
+) -> tuple[RaggedBytes, Mask, Mask]:
+    """Return locations as they are stored, which have a container, and which are empty."""
+    n = len(locations)
+    is_empty = np.zeros(n, np.bool_)
+    has_container = np.ones(n, np.bool_)
+    begins = np.fromiter(
+        map(methodcaller("startswith", containers.plain_starts), locations), np.bool_, n
+    )
+    if begins.all():
+        column = _plain_column(locations)
+        if column is not None:
+            return column, has_container, is_empty
+    texts = list(locations)
+    known: dict[str, tuple[str, bool]] = {"": ("", True)} if skip_empty else {}
+    for row, text in enumerate(texts):
+        if begins[row] and is_plain(text, text.index("://") + 3):
+            continue
+        found = known.get(text)
+        if found is None:
+            stored = normalized(text)
+            found = known[text] = stored, not validate or containers.find(stored) is not None
+        texts[row], has_container[row] = found
+        if not text:
+            is_empty[row] = True
+    return RaggedBytes.from_strings(texts), has_container, is_empty
+
+
+def _plain_column(texts: Sequence[str]) -> RaggedBytes | None:
+    """Return texts with a scheme each as a column, if `is_plain` holds for what follows in each.
+
+    Decided for all of them at once; None when some may not be plain.
+    """
+    together = "".join(texts)
+    if not together.isascii() or any(character in together for character in ODD_PRINTABLE):
+        return None
+    if "/." in together or together.count("//") != len(texts):
+        return None
+    column = RaggedBytes.from_lengths(
+        np.fromiter(map(len, texts), np.int64, len(texts)), together.encode()
+    )
+    data = column.data
+    if len(data) and (data.min() <= ord(" ") or data.max() > ord("~")):
+        return None
+    return None if (data[column.offsets[1:] - 1] == ord("/")).any() else column
+
+
+def _check_coords(coords: Coords, grid: ArrayGrid, path: str) -> None:
+    rank = coords.shape[1]
+    is_inside = rank == len(grid.num_chunks)
+    if is_inside and len(coords) and rank:
+        # axis by axis, since comparing whole rows is slow for few axes
+        is_inside = all(
+            column.max() < count for column, count in zip(coords.T, grid.num_chunks, strict=True)
+        )
+        if not is_inside:
+            coords = coords[(coords >= np.asarray(grid.num_chunks, np.int64)).any(axis=1)]
+    if not is_inside:
+        shown = coords[0].tolist() if len(coords) else [None] * rank
+        raise InvalidInputError(
+            f"chunk index {shown} is invalid for array `{path}` with {list(grid.num_chunks)} "
+            "chunks",
+            ErrorKind.INVALID_CHUNK_INDEX,
+        )
+
+
+def _repeated(text: str, n: int) -> RaggedBytes:
+    data = text.encode()
+    return RaggedBytes.from_lengths(np.full(n, len(data), np.int64), data * n)
