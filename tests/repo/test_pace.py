@@ -28,15 +28,33 @@ def test_losses_lengthen_and_successes_shorten():
     while pace.delay(0.5):
         pace.won(0.01, QUIET)
         won += 1
-    assert 2 < won < 20
+    assert 2 < won < 100
+
+
+def test_a_single_loss_is_taken_for_an_accident():
+    pace = Pace()
+    pace.lost(0.01, QUIET)
+    assert 0 < pace.delay(0.5) < 0.1
+    pace.won(0.01, QUIET)
+    assert pace.delay(0.999) == 0
+
+
+def test_many_losses_of_one_commit_make_hasty():
+    pace = Pace()
+    waits = []
+    for _ in range(12):
+        pace.lost(0.01, BUSY)
+        waits.append(pace.delay(0.5))
+    assert waits[-1] < max(waits) / 4
 
 
 def test_as_long_as_the_branch_is_busy_a_success_does_not_shorten_much():
     pace = Pace()
     pace.lost(0.01, BUSY)
+    pace.lost(0.01, BUSY)
     wait = pace.delay(0.5)
     pace.won(0.01, BUSY)
-    assert pace.delay(0.5) > wait * 0.85
+    assert pace.delay(0.5) == wait
 
 
 def test_load_is_commits_per_attempt():
@@ -47,16 +65,16 @@ def test_load_is_commits_per_attempt():
 
 def test_own_commits_are_no_traffic():
     entries, parent = [], None
-    for n in range(20):
+    for n in range(LOOK_BACK + 5):
         entries.append(SnapshotEntry(bytes([n]) * 12, parent, 1_000_000 * (n + 1), ""))
         parent = entries[-1].id
     info = RepoInfo(SnapshotTable.from_entries(entries), {"main": parent, "b": entries[4].id})
     pace = Pace()
     now = 30_000_000
-    assert pace.traffic(info, "main", now) == Traffic(LOOK_BACK, now / 1e6 - 9)
-    for n in (19, 17):
+    assert pace.traffic(info, "main", now) == Traffic(LOOK_BACK, now / 1e6 - 6)
+    for n in (LOOK_BACK + 4, LOOK_BACK):
         pace.remember(bytes([n]) * 12)
-    assert pace.traffic(info, "main", now) == Traffic(LOOK_BACK - 2, now / 1e6 - 9)
+    assert pace.traffic(info, "main", now) == Traffic(LOOK_BACK - 2, now / 1e6 - 6)
     assert pace.traffic(info, "b", now) == Traffic(5, now / 1e6 - 1)
     assert pace.traffic(info, "gone", now).load(1) == 0
 
@@ -66,9 +84,10 @@ def test_waits_are_measured_in_attempts_and_bounded():
     quick.lost(0.001, QUIET)
     slow.lost(1, QUIET)
     assert abs(slow.delay(0.5) / quick.delay(0.5) - 1000) < 1e-6
-    for _ in range(50):
-        slow.lost(1, QUIET)
-    assert slow.delay(0.999) == MOST_SECONDS
+    slow.lost(1, QUIET)
+    for _ in range(3):
+        slow.lost(1, BUSY)
+        assert slow.delay(0.999) <= MOST_SECONDS
 
 
 def simulate(writers, commits, *, attempt=0.05, seed=1):
@@ -104,16 +123,16 @@ def simulate(writers, commits, *, attempt=0.05, seed=1):
     return sorted(attempts), now
 
 
-def test_twenty_writers_need_few_attempts_and_none_starves():
-    for seed in range(3):
-        attempts, seconds = simulate(20, 20, seed=seed)
-        assert len(attempts) == 400
-        assert attempts[int(0.99 * len(attempts))] <= 5
-        # One after the other without any loss would take 20 seconds.
-        assert seconds < 120
+def test_twenty_writers_need_few_attempts_and_nobody_waits_for_ever():
+    attempts, seconds = zip(*(simulate(20, 20, seed=seed) for seed in range(4)), strict=True)
+    together = sorted(attempt for run in attempts for attempt in run)
+    assert len(together) == 4 * 400
+    assert together[int(0.99 * len(together))] <= 5
+    # One after the other without any loss would take 20 seconds.
+    assert max(seconds) < 160
 
 
 def test_two_writers_hardly_slow_each_other_down():
     attempts, seconds = simulate(2, 50)
     assert attempts[int(0.99 * len(attempts))] <= 5
-    assert seconds < 100 * 0.05 * 4
+    assert seconds < 100 * 0.05 * 10

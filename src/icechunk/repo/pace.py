@@ -3,10 +3,11 @@
 Of all who try at the same time one wins; the others did their work for nothing. Nobody can see how
 many there are, but everybody can see how often somebody wins: the history has the times. An attempt
 fails when somebody else's commit lands while it is under way, so what matters is the *load*, the
-commits that land in the time an attempt takes. Every writer scales its waits until the load is
-where most attempts succeed. Waits are drawn by chance, so that those who lost together do not meet
-again, and measured in durations of an attempt, so that they fit a fast disk and a slow object store
-alike. Who never loses never waits.
+commits that land in the time an attempt takes. Every writer lowers the rate of its attempts in
+proportion while the load is too high, and raises it in small steps while it is not, as streams that
+share a line do: so all come to about the same rate. Waits are drawn by chance, so that those who
+lost together do not meet again, and measured in durations of an attempt, so that they fit a fast
+disk and a slow object store alike. Who never loses never waits.
 """
 
 from __future__ import annotations
@@ -20,21 +21,32 @@ from icechunk.format.repo_info import RepoInfo
 
 __all__ = ["LOOK_BACK", "Pace", "Traffic"]
 
-LOOK_BACK: Final = 12
+LOOK_BACK: Final = 20
 """How many commits tell how often somebody commits."""
-TARGET_LOAD: Final = 0.25
-"""Nearly four of five attempts succeed at this load, if commits land at random: exp(-0.25)."""
-FIRST_SCALE: Final = 8.0
-"""Scale of waits after a first loss, in attempts."""
-LEAST_SCALE: Final = 1.0
-"""Below that it is not worth waiting."""
-STEPS: Final = (0.4, 3.0)
-"""How far the scale may go in one step, down and up, whatever the load says."""
-AFTER_LOSS: Final = 1.2
-AFTER_SUCCESS: Final = 0.9
-"""The outcome of one's own attempts counts too: at least, and at most, this step."""
+TARGET_LOAD: Final = 0.15
+"""Six of seven attempts succeed at this load, if commits land at random: exp(-0.15)."""
+MISHAP: Final = 10.0
+"""A single loss may be an accident: then the wait is anything up to this, in attempts."""
+FIRST_WAIT: Final = 30.0
+"""After a second loss in a row, in attempts."""
+LONGEST_WAIT: Final = 100.0
+"""In attempts."""
 MOST_SECONDS: Final = 20.0
-SMOOTHING: Final = 0.3
+SPREAD: Final = (0.5, 1.5)
+"""Waits are so many times as long as the rate says."""
+RAISE: Final = 1.1
+"""A success on a branch that is not busy raises the rate by this factor,"""
+STEP: Final = 0.01
+"""or by this step if that is more."""
+LOWER: Final = 0.9
+"""A loss lowers the rate by this factor, on a busy branch by the excess of load,"""
+LEAST: Final = 0.5
+"""but not further than so at once."""
+PATIENT_LOSSES: Final = 5
+HASTE: Final = 0.7
+"""Every further loss of one commit makes its next wait so much shorter: nobody shall starve."""
+SMOOTHING: Final = (0.5, 0.1)
+"""How much a shorter and a longer attempt count: the first one is slow for other reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +68,12 @@ class Pace:
     Safe for threads as far as it matters: a lost update of two numbers changes a wait a little.
     """
 
-    __slots__ = ("_mine", "_scale", "_seconds")
+    __slots__ = ("_losses", "_mine", "_rate", "_seconds")
 
     def __init__(self) -> None:
         self._mine: deque[bytes] = deque(maxlen=LOOK_BACK)
-        self._scale = 0.0
+        self._losses = 0  # in a row
+        self._rate = 1.0  # attempts to make in the time of one; from 1 on without waiting
         self._seconds = 0.0
 
     def remember(self, snapshot_id: bytes) -> None:
@@ -79,21 +92,34 @@ class Pace:
 
     def delay(self, uniform: float) -> float:
         """Return the seconds to wait before an attempt, given a number from [0, 1)."""
-        return min(2 * uniform * self._scale * self._seconds, MOST_SECONDS)
+        if self._rate >= 1:
+            attempts = uniform * MISHAP if self._losses else 0.0
+        else:
+            least, most = SPREAD
+            attempts = (least + (most - least) * uniform) / self._rate
+        haste = HASTE ** max(0, self._losses - PATIENT_LOSSES)
+        return float(min(attempts * self._seconds, MOST_SECONDS) * haste)
 
     def won(self, seconds: float, traffic: Traffic) -> None:
         """Learn from an attempt that took `seconds` and succeeded."""
-        step = self._step(seconds, traffic)
-        scale = self._scale * min(step, AFTER_SUCCESS if step <= 1 else 1 / AFTER_SUCCESS)
-        self._scale = scale if scale >= LEAST_SCALE else 0.0
+        self._losses = 0
+        if self._load(seconds, traffic) < TARGET_LOAD:
+            self._rate = min(max(self._rate * RAISE, self._rate + STEP), 1.0)
 
     def lost(self, seconds: float, traffic: Traffic) -> None:
         """Learn from an attempt that took `seconds` until others turned out to be faster."""
-        step = self._step(seconds, traffic)
-        self._scale = max(self._scale * max(step, AFTER_LOSS), FIRST_SCALE)
+        self._losses += 1
+        load = self._load(seconds, traffic)
+        if self._rate >= 1:
+            self._rate = 1.0 if self._losses == 1 else 1 / FIRST_WAIT
+        elif load > TARGET_LOAD:
+            self._rate *= max(TARGET_LOAD / load, LEAST)
+        else:
+            self._rate *= LOWER
+        self._rate = max(self._rate, 1 / LONGEST_WAIT)
 
-    def _step(self, seconds: float, traffic: Traffic) -> float:
+    def _load(self, seconds: float, traffic: Traffic) -> float:
         before = self._seconds or seconds
-        self._seconds = before + SMOOTHING * (seconds - before)
-        least, most = STEPS
-        return min(max(traffic.load(self._seconds) / TARGET_LOAD, least), most)
+        quick, slow = SMOOTHING
+        self._seconds = before + (quick if seconds < before else slow) * (seconds - before)
+        return traffic.load(self._seconds)
