@@ -143,7 +143,7 @@ def moves_to_above_orphans(model: Model, step: Step) -> bool:
     if step["op"] != "move":
         return False
     view = model.sessions[step["session"]].view
-    return any(is_below(path, step["target"]) for path in view.keys() - {step["target"]})
+    return step["target"] not in view and any(is_below(path, step["target"]) for path in view)
 
 
 def amends_with_two_reasons_to_fail(model: Model, step: Step) -> bool:
