@@ -170,6 +170,7 @@ SIGNATURES = {
         storage, config=None, authorize_virtual_chunk_access=None, create_version=None,
         check_clean_root=True, attribution=None""",
     "Repository.exists": "storage, storage_settings=None",
+    "Repository.check_storage": "storage, storage_settings=None",
     "Repository.fetch_spec_version": "storage, storage_settings=None",
     "Repository.fetch_config": "storage",
     "Repository.reopen": "self, config=None, authorize_virtual_chunk_access=None",

@@ -16,6 +16,7 @@ from icechunk._threads import in_thread
 TWINNED = {
     icechunk.Repository: {
         "ancestry_graph",
+        "check_storage",
         "chunk_storage_stats",
         "create",
         "create_branch",

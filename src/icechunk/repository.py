@@ -73,6 +73,7 @@ from icechunk.session import Session
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
 from icechunk.stats import ChunkStorageStats
 from icechunk.storage.base import Storage
+from icechunk.storage.check import StorageCheck, check_storage
 from icechunk.store import IcechunkStore
 
 __all__ = ["ChunkStorageStats", "RepoAvailability", "RepoStatus", "Repository", "SpecVersion"]
@@ -143,6 +144,9 @@ class Repository(Shown):
             Kind ``read-only-storage``.
         ConflictError
             Kind ``repo-info-updated``: somebody else created a repository there.
+        StorageError
+            Kind ``storage-config``: the object store ignores the conditions of writes that commits
+            rely on, see `check_storage`, and the settings do not say that this is known.
         """
         _refuse_unsupported(authorize_virtual_chunk_access, attribution)
         parse_spec_version(spec_version)
@@ -237,6 +241,39 @@ class Repository(Shown):
         return find_spec_version(storage.configured(storage_settings)) is not None
 
     exists_async = in_thread(exists)
+
+    @staticmethod
+    def check_storage(
+        storage: Storage, storage_settings: StorageSettings | None = None
+    ) -> StorageCheck:
+        """Try whether a store does what repositories rely on, before trusting it with one.
+
+        Conditional writes above all: a store that takes their conditions and ignores them loses
+        commits without notice. Also reading and listing what was just written, metadata, copies on
+        the server, and its clock. Works on scratch objects below the prefix, in a folder
+        ``icechunk-check``, and removes them. Takes some thirty requests.
+
+        Parameters
+        ----------
+        storage
+            What to try; a repository may be in it or not.
+        storage_settings
+            Settings under which it would be used.
+
+        Returns
+        -------
+        StorageCheck
+            `verdict` says in one sentence what is safe, `is_safe` whether any number of processes
+            may write, `findings` what was seen.
+
+        Raises
+        ------
+        StorageError
+            The store cannot be reached, or these credentials may not write.
+        """
+        return check_storage(storage, storage_settings)
+
+    check_storage_async = in_thread(check_storage)
 
     @staticmethod
     def fetch_spec_version(

@@ -244,7 +244,7 @@ class Remote(MemoryStorage):
         self.broken = False
 
     def put_if(self, key, data, expected):
-        if expected is None or self.error is None:
+        if key != REPO or expected is None or self.error is None:
             return super().put_if(key, data, expected)
         error, self.error = self.error, None
         if self.lands:

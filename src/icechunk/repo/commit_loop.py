@@ -133,6 +133,7 @@ def attempt(
         # What is stored now, which is `before` or newer. If newer, the swap below is refused, since
         # no state ever comes back, and the backup is dropped with the round.
         entry.back_up(backup)
+        entry.require_swaps(backup, before)
         # Before the swap: once `repo` names them, snapshots and backup must outlive a power
         # failure.
         entry.flush()

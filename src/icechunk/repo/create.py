@@ -23,6 +23,7 @@ from icechunk.format.transaction_log import TransactionLog, encode_transaction_l
 from icechunk.repo.entry_v2 import EntryPoint
 from icechunk.repo.preconditions import MAIN
 from icechunk.storage.base import Storage
+from icechunk.storage.check import SCRATCH, require_conditional_writes
 
 __all__ = ["check_place", "create_repository", "initial_state"]
 
@@ -48,6 +49,8 @@ def check_place(storage: Storage, *, must_be_clean: bool) -> None:
         when something is there already.
     ConflictError
         Of kind ``repo-info-updated`` when a repository is there, and a clean place not asked for.
+    StorageError
+        Of kind ``storage-config`` when the store ignores the conditions that commits rely on.
     """
     if not storage.can_write:
         raise ReadOnlyError(
@@ -61,7 +64,7 @@ def check_place(storage: Storage, *, must_be_clean: bool) -> None:
             ErrorKind.EMPTY_PREFIX_CREATION,
         )
     if must_be_clean:
-        found = next((item.key for item in storage.list() if item.key not in UNFINISHED), None)
+        found = next((item.key for item in storage.list() if not _is_unfinished(item.key)), None)
         if found is not None:
             raise InvalidInputError(
                 f"repositories can only be created in clean prefixes, but there is `{found}`:"
@@ -73,6 +76,11 @@ def check_place(storage: Storage, *, must_be_clean: bool) -> None:
         raise ConflictError(
             message="there is a repository already: open it", kind=ErrorKind.REPO_INFO_UPDATED
         )
+    require_conditional_writes(storage)
+
+
+def _is_unfinished(key: str) -> bool:
+    return key in UNFINISHED or key.startswith(SCRATCH)
 
 
 def create_repository(

@@ -20,6 +20,7 @@ from icechunk.errors import (
 from icechunk.format.layout import REPO, backup_key
 from icechunk.format.repo_info import RepoInfo, decode_repo_info, encode_repo_info
 from icechunk.storage.base import ObjectNotFound, PreconditionFailed, Storage, Version
+from icechunk.storage.check import require_refusal
 
 __all__ = ["EntryPoint", "Loaded", "find_spec_version"]
 
@@ -113,6 +114,13 @@ class EntryPoint:
             self._storage.copy(REPO, backup_key(name))
         except ObjectNotFound as error:
             raise _absent(self._storage) from error
+
+    def require_swaps(self, backup: str, loaded: Loaded) -> None:
+        """Make sure, once per process, that the store refuses a swap that it must refuse.
+
+        Tried on a backup of our own that nothing refers to yet; drop it when this raises.
+        """
+        require_refusal(self._storage, backup_key(backup), loaded.version)
 
     def drop_backup(self, name: str) -> None:
         """Remove a backup that nothing refers to."""

@@ -20,6 +20,7 @@ from icechunk.storage.base import (
     Version,
     WriteOutcomeUnknown,
 )
+from icechunk.storage.check import StorageCheck, StorageFinding
 from icechunk.storage.credentials import S3Credentials, S3StaticCredentials, s3_credentials
 from icechunk.storage.factories import (
     in_memory_storage,
@@ -39,7 +40,9 @@ __all__ = [
     "S3Options",
     "S3StaticCredentials",
     "Storage",
+    "StorageCheck",
     "StorageConcurrencySettings",
+    "StorageFinding",
     "StorageObjectInfo",
     "StorageRetriesSettings",
     "StorageSettings",

@@ -250,6 +250,35 @@ class Storage(Shown, ABC):
         """
         return nullcontext(False)
 
+    # What it can do, see `icechunk.storage.check`
+
+    @property
+    def creates_conditionally(self) -> bool:
+        """Whether `put_if` expects what it is told to when it creates; settings may say no."""
+        return True
+
+    @property
+    def updates_conditionally(self) -> bool:
+        """Whether `put_if` expects what it is told to when it replaces; settings may say no."""
+        return True
+
+    def refuses(self, key: str, data: BytesLike, expected: Version | None) -> bool:
+        """Tell whether `put_if`, which takes the same, is refused; carried out if it is not."""
+        try:
+            self.put_if(key, data, expected)
+        except PreconditionFailed:
+            return True
+        return False
+
+    def keeps_metadata(self, key: str) -> bool | None:
+        """Write an object with metadata and tell whether it comes back; None: none is used."""
+        return None
+
+    def copies_by_itself(self, source: str, target: str) -> bool:
+        """Copy an object and tell whether that was done without transferring it."""
+        self.copy(source, target)
+        return self.is_local
+
     # Description
 
     def requests_for(self, size: int, *, writing: bool = False) -> int:

@@ -166,10 +166,11 @@ class ObjectStorage(Storage):
 
     def copy(self, source: str, target: str) -> None:
         """Have the server copy the object, unless it cannot or the copy needs a storage class."""
+        self.copies_by_itself(source, target)
+
+    def copies_by_itself(self, source: str, target: str) -> bool:
+        """Copy an object and tell whether the server did it."""
         validate_key(target)
-        if self._attributes(target):
-            super().copy(source, target)
-            return
 
         def copy() -> bool:
             try:
@@ -180,8 +181,10 @@ class ObjectStorage(Storage):
                 raise
             return True
 
-        if not self._call("copy", source, copy):
-            super().copy(source, target)
+        if not self._attributes(target) and self._call("copy", source, copy):
+            return True
+        super().copy(source, target)
+        return False
 
     put_new = put  # uploads appear at once and whole, so there is nothing to skip
 
@@ -218,6 +221,46 @@ class ObjectStorage(Storage):
         if not unclear:
             raise failure
         return self._settle(key, attempt, failure, refused=refused)
+
+    # What it can do
+
+    @property
+    def creates_conditionally(self) -> bool:
+        """Whether the settings have objects created under a condition."""
+        return self._tuning.conditional_create
+
+    @property
+    def updates_conditionally(self) -> bool:
+        """Whether the settings have objects replaced under a condition."""
+        return self._tuning.conditional_update
+
+    def refuses(self, key: str, data: BytesLike, expected: Version | None) -> bool:
+        """Tell whether `put_if`, which takes the same, is refused; one request in any case."""
+        options = self._upload_options(key, b"")
+        mode = self._mode(key, expected)
+
+        def attempt() -> None:
+            library.obstore.put(self._write(), key, data, mode=mode, **options)
+
+        try:
+            self._call("conditionally write", key, attempt)
+        except PreconditionFailed:
+            return True
+        return False
+
+    def keeps_metadata(self, key: str) -> bool | None:
+        """Write an object with a write id and look for it; None where none is used."""
+        if not self._tuning.metadata:
+            return None
+        write_id = str(uuid.uuid4())
+        options = self._upload_options(key, b"")
+        options["attributes"][WRITE_ID] = write_id
+        self._call(
+            "write", key, lambda: library.obstore.put(self._write(), key, b"probe", **options)
+        )
+        return self._call("read", key, lambda: self._find(key)).write_id == write_id
+
+    # Deleting
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, many with one request."""

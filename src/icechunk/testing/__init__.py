@@ -1,8 +1,9 @@
 """Tools for testing code that uses Icechunk, and storages written for it.
 
 Storages that wrap another one: `FaultyStorage` fails at a chosen effect, `CountingStorage` counts
-requests, `LatencyStorage` takes its time. `StorageContract` is the test suite every storage must
-pass; it needs pytest, so it is imported only when asked for.
+requests, `LatencyStorage` takes its time, `UnconditionalStorage` ignores conditions.
+`StorageContract` is the test suite every storage must pass; it needs pytest, so it is imported only
+when asked for.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from icechunk.testing.counting import CountingStorage
 from icechunk.testing.faults import FaultyStorage, InjectedFault
 from icechunk.testing.latency import LatencyStorage
+from icechunk.testing.unconditional import UnconditionalStorage
 from icechunk.testing.wrapper import StorageWrapper
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ __all__ = [
     "LatencyStorage",
     "StorageContract",
     "StorageWrapper",
+    "UnconditionalStorage",
 ]
 
 

@@ -97,6 +97,20 @@ class StorageWrapper(Storage):
         self._after("put_if", key)
         return version
 
+    def refuses(  # noqa: D102
+        self, key: str, data: BytesLike, expected: Version | None
+    ) -> bool:
+        self._before("refuses", key)
+        answer = self.inner.refuses(key, data, expected)
+        self._after("refuses", key)
+        return answer
+
+    def keeps_metadata(self, key: str) -> bool | None:  # noqa: D102
+        return self.inner.keeps_metadata(key)
+
+    def copies_by_itself(self, source: str, target: str) -> bool:  # noqa: D102
+        return self.inner.copies_by_itself(source, target)
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects one by one, so that each counts as a request of its own."""
         for key in keys:
@@ -133,6 +147,14 @@ class StorageWrapper(Storage):
         self._before("put_new", key)
         await self.inner.put_new_async(key, data)
         self._after("put_new", key)
+
+    @property
+    def creates_conditionally(self) -> bool:  # noqa: D102
+        return self.inner.creates_conditionally
+
+    @property
+    def updates_conditionally(self) -> bool:  # noqa: D102
+        return self.inner.updates_conditionally
 
     def requests_for(self, size: int, *, writing: bool = False) -> int:  # noqa: D102
         return self.inner.requests_for(size, writing=writing)
