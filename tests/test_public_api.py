@@ -374,6 +374,7 @@ NEEDS_NO_PARAMETERS_SECTION = {
     "Storage.get_range": "the summary names them",
     "Storage.get_range_async": "those of get_range",
     "Storage.put_if": "the text names them",
+    "Storage.refuses": "those of put_if",
     "Update": "a result",
     "s3_store": "those of S3Options",
 }
