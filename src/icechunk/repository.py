@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 from icechunk._display import Block, Folded, Shown
 from icechunk._iterators import AsyncCloseableIterator
 from icechunk._threads import in_thread
+from icechunk.assets.authorization import Authorization
 from icechunk.assets.manager import AssetManager
 from icechunk.changes.commit import OURS
 from icechunk.changes.compare import compare
@@ -128,7 +129,8 @@ class Repository(Shown):
         config
             Configuration to use. It is stored with the repository unless it is the default one.
         authorize_virtual_chunk_access
-            Not supported yet, leave it out.
+            Which virtual chunk containers may be read, and with what credentials: what
+            `icechunk.containers_credentials` makes. Never stored.
         spec_version
             Version of the format; 2, the default, is the only one supported yet.
         check_clean_root
@@ -138,6 +140,9 @@ class Repository(Shown):
 
         Raises
         ------
+        TypeError, StorageError
+            What is authorized is no credentials, or (kind ``storage-other``) none that the
+            container's store takes.
         InvalidInputError
             Kind ``parent-directory-not-clean`` or ``empty-prefix-creation``.
         ReadOnlyError
@@ -148,17 +153,22 @@ class Repository(Shown):
             Kind ``storage-config``: the object store ignores the conditions of writes that commits
             rely on, see `check_storage`, and the settings do not say that this is known.
         """
-        _refuse_unsupported(authorize_virtual_chunk_access, attribution)
+        _refuse_unsupported(attribution)
         parse_spec_version(spec_version)
         choices = Choices.of(None, config)
         in_effect = choices.in_effect(storage)
+        authorization = Authorization.of(authorize_virtual_chunk_access, in_effect)
         configured = storage.configured(in_effect.storage)
         check_place(configured, must_be_clean=check_clean_root)
         stored = None if choices.config == RepositoryConfig() else encode_config(choices.config)
         entry = EntryPoint(configured)
         level = effective(in_effect).compression_level
         create_repository(configured, entry, stored, now_us(), level=level)
-        return cls(storage, choices, RepoContext(configured, in_effect, entry=entry))
+        return cls(
+            storage,
+            choices,
+            RepoContext(configured, in_effect, entry=entry, authorization=authorization),
+        )
 
     create_async = in_thread(create)
 
@@ -179,7 +189,8 @@ class Repository(Shown):
         config
             Configuration that takes precedence over the stored one, setting by setting.
         authorize_virtual_chunk_access
-            Not supported yet, leave it out.
+            Which virtual chunk containers may be read, and with what credentials: what
+            `icechunk.containers_credentials` makes. Travels with pickles and forks.
         attribution
             Not supported yet, leave it out.
 
@@ -190,14 +201,19 @@ class Repository(Shown):
         FormatError
             Kind ``unsupported-spec-version``: it is of another version than 2.
         """
-        _refuse_unsupported(authorize_virtual_chunk_access, attribution)
+        _refuse_unsupported(attribution)
         passed = None if config is None else config.storage
         first = EntryPoint(storage.configured(passed)).load()
         choices = Choices.of(decode_config(first.info.config), config)
         in_effect = choices.in_effect(storage)
+        authorization = Authorization.of(authorize_virtual_chunk_access, in_effect)
         configured = storage.configured(in_effect.storage)
         entry = EntryPoint(configured, seen=first)
-        return cls(storage, choices, RepoContext(configured, in_effect, entry=entry))
+        return cls(
+            storage,
+            choices,
+            RepoContext(configured, in_effect, entry=entry, authorization=authorization),
+        )
 
     open_async = in_thread(open)
 
@@ -313,7 +329,7 @@ class Repository(Shown):
         config
             Takes precedence over the configuration of this object, setting by setting.
         authorize_virtual_chunk_access
-            Not supported yet, leave it out.
+            Takes the place of what this object may read; by default that stays.
 
         Raises
         ------
@@ -322,18 +338,31 @@ class Repository(Shown):
         TypeError
             The configuration is no `RepositoryConfig`.
         """
-        _refuse_unsupported(authorize_virtual_chunk_access, None)
         choices = Choices.of(self._choices.config, config)
         in_effect = choices.in_effect(self._storage)
+        authorization = self._context.virtual.authorization
+        if authorize_virtual_chunk_access is not None:
+            authorization = Authorization.of(authorize_virtual_chunk_access, in_effect)
         configured = self._storage.configured(in_effect.storage)
         entry = EntryPoint(configured)
         entry.load()
-        return type(self)(self._storage, choices, RepoContext(configured, in_effect, entry=entry))
+        return type(self)(
+            self._storage,
+            choices,
+            RepoContext(configured, in_effect, entry=entry, authorization=authorization),
+        )
 
     reopen_async = in_thread(reopen)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _unpickle, (type(self), self._storage, self._choices, self._default_metadata)
+        authorization = self._context.virtual.authorization
+        return _unpickle, (
+            type(self),
+            self._storage,
+            self._choices,
+            self._default_metadata,
+            authorization,
+        )
 
     # --- what it is ----------------------------------------------------------------------------
 
@@ -354,8 +383,8 @@ class Repository(Shown):
 
     @property
     def authorized_virtual_container_prefixes(self) -> set[str]:
-        """Prefixes of the virtual chunk containers that may be read: none yet."""
-        return set()
+        """Prefixes of the virtual chunk containers that may be read, as they were passed."""
+        return self._context.virtual.authorization.prefixes
 
     def save_config(self) -> None:
         """Store the configuration, for everybody who opens the repository from now on.
@@ -1153,14 +1182,17 @@ class Repository(Shown):
 
 
 def _unpickle(
-    cls: type[Repository], storage: Storage, choices: Choices, default_metadata: dict[str, Any]
+    cls: type[Repository],
+    storage: Storage,
+    choices: Choices,
+    default_metadata: dict[str, Any],
+    authorization: Authorization,
 ) -> Repository:
     in_effect = choices.in_effect(storage)
     configured = storage.configured(in_effect.storage)
     assets = AssetManager.shared(configured, in_effect)
-    return cls(
-        storage, choices, RepoContext(configured, in_effect, assets=assets), default_metadata
-    )
+    context = RepoContext(configured, in_effect, assets=assets, authorization=authorization)
+    return cls(storage, choices, context, default_metadata)
 
 
 def _parse_id(text: str) -> bytes:
@@ -1188,12 +1220,8 @@ def _object_id(text: str, what: str) -> bytes:
         raise IcechunkError(f"`{text}` is no {what} id: {error}", ErrorKind.UNKNOWN) from error
 
 
-def _refuse_unsupported(authorize_virtual_chunk_access: object, attribution: object) -> None:
+def _refuse_unsupported(attribution: object) -> None:
     """Say what is not there yet, rather than ignore what a user relies on."""
-    for name, value in (
-        # To authorize nothing is the default.
-        ("authorize_virtual_chunk_access", authorize_virtual_chunk_access or None),
-        ("attribution", attribution),
-    ):
+    for name, value in (("attribution", attribution),):
         if value is not None:
             raise NotImplementedError(f"{name} is not supported yet: leave it out")

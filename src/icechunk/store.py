@@ -120,7 +120,13 @@ class IcechunkStore(Shown, Store, SyncMixin):
     @property
     def _supports_sync_io(self) -> bool:
         """Zarr asks whether to call the synchronous methods from its own threads."""
-        return self._workspace.context.storage.is_local
+        return self._reads_at_once
+
+    @property
+    def _reads_at_once(self) -> bool:
+        """Whether the bytes of any chunk come in microseconds, those of virtual chunks too."""
+        context = self._workspace.context
+        return context.storage.is_local and context.virtual.is_local
 
     @property
     def supports_writes(self) -> bool:
@@ -212,7 +218,7 @@ class IcechunkStore(Shown, Store, SyncMixin):
             Kind ``invalid-key``, or ``invalid-byte-range`` for a range beyond the value.
         """
         workspace = self._workspace
-        if workspace.context.storage.is_local:
+        if self._reads_at_once:
             return self.get_sync(key, prototype=prototype, byte_range=byte_range)
         if prototype is None:
             prototype = default_buffer_prototype()
@@ -261,7 +267,7 @@ class IcechunkStore(Shown, Store, SyncMixin):
                         parts.append(Part(position, value, start, stop))
         workspace = self._workspace
         keys = [key for key, _ in requests]
-        if workspace.context.storage.is_local:
+        if self._reads_at_once:
             for group in self._transfer(parts, keys):
                 _place(group, values)
         else:
@@ -311,7 +317,7 @@ class IcechunkStore(Shown, Store, SyncMixin):
                 yield [(position, make(data)) for position, data in done]
             keys = [key] * len(byte_ranges)
             limits = {"max_gap": max_gap_bytes, "max_together": max_coalesced_bytes}
-            if self._workspace.context.storage.is_local:
+            if self._reads_at_once:
                 for group in self._transfer(parts, keys, **limits):
                     yield [(position, make(data)) for position, data in group]
                 return
@@ -365,7 +371,7 @@ class IcechunkStore(Shown, Store, SyncMixin):
         self, parts: Iterable[Part], keys: Sequence[str], **limits: int
     ) -> Iterator[list[tuple[int, bytes]]]:
         """Fetch parts of chunks one transfer after the other; `keys` by position, for errors."""
-        if self._workspace.context.storage.is_local:
+        if self._reads_at_once:
             limits["max_gap"] = min(limits.get("max_gap", LOCAL_GAP), LOCAL_GAP)
         for transfer in plan_transfers(parts, **limits):
             with operation("get", key=keys[transfer.cuts[0][0]]):
@@ -558,7 +564,8 @@ class IcechunkStore(Shown, Store, SyncMixin):
             )
             if skipped:
                 raise InvalidInputError(
-                    f"invalid chunk location, no matching virtual chunk container: `{location}`",
+                    f"invalid chunk location `{location}`: no virtual chunk container is "
+                    "responsible for it; add one to the configuration of the repository",
                     ErrorKind.NO_CONTAINER_FOR_VIRTUAL_CHUNK,
                 )
 
@@ -684,7 +691,7 @@ class IcechunkStore(Shown, Store, SyncMixin):
     ) -> list[tuple[int, ...]] | None:
         """Record references to virtual chunks; return where some were left out, None if nowhere."""
         workspace = self._workspace
-        containers = workspace.context.containers
+        containers = workspace.context.virtual.containers
         nodes = workspace.nodes
         nodes.changes.require_edits()
         node = nodes.get_array(path)

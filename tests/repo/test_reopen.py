@@ -92,8 +92,6 @@ class TestReopen:
         assert repo.authorized_virtual_container_prefixes == set()
         again = repo.reopen(authorize_virtual_chunk_access={})
         assert again.authorized_virtual_container_prefixes == set()
-        with pytest.raises(NotImplementedError, match="authorize_virtual_chunk_access"):
-            repo.reopen(authorize_virtual_chunk_access={"s3://bucket/": None})
 
     def test_twin(self, repo):
         again = asyncio.run(repo.reopen_async(RepositoryConfig(max_concurrent_requests=3)))

@@ -161,7 +161,7 @@ class TestCreate:
             Repository.create(storage, spec_version=version)
         assert keys(storage) == set()
 
-    @pytest.mark.parametrize("name", ["authorize_virtual_chunk_access", "attribution"])
+    @pytest.mark.parametrize("name", ["attribution"])
     def test_what_is_not_there_yet_is_not_ignored(self, storage, name):
         for method in (Repository.create, Repository.open, Repository.open_or_create):
             with pytest.raises(NotImplementedError, match=name):

@@ -454,15 +454,17 @@ class Workspace:
         """Fetch bytes ``[start, stop)`` of a chunk."""
         if ref.inline is not None:
             return ref.inline[start:stop]
-        return self.context.assets.chunk(native_id(ref), ref.offset + start, stop - start)
+        if ref.id is None:
+            return self.context.virtual.read(ref, start, stop)
+        return self.context.assets.chunk(ref.id, ref.offset + start, stop - start)
 
     async def read_async(self, ref: ChunkRef, start: int, stop: int) -> bytes:
         """Do as `read` does, awaiting the object store."""
         if ref.inline is not None:
             return ref.inline[start:stop]
-        return await self.context.assets.chunk_async(
-            native_id(ref), ref.offset + start, stop - start
-        )
+        if ref.id is None:
+            return await self.context.virtual.read_async(ref, start, stop)
+        return await self.context.assets.chunk_async(ref.id, ref.offset + start, stop - start)
 
 
 def writable_array(nodes: NodeView, path: str, coords: Coords, size: int) -> NodeState:
@@ -502,20 +504,3 @@ def inline_ref(data: memoryview) -> ChunkRef:
 def native_ref(chunk_id: bytes, size: int) -> ChunkRef:
     """Make a reference to a whole chunk object of the repository."""
     return ChunkRef(ChunkKind.NATIVE, chunk_id, 0, size)
-
-
-def native_id(ref: ChunkRef) -> bytes:
-    """Return the id of the object that holds a native chunk.
-
-    Raises
-    ------
-    SessionStateError
-        Kind ``unimplemented``: the chunk is virtual, its bytes lie outside the repository.
-    """
-    if ref.id is None:
-        raise SessionStateError(
-            f"cannot read the virtual chunk at {ref.location}: "
-            "this version reads native and inline chunks only",
-            ErrorKind.UNIMPLEMENTED,
-        )
-    return ref.id

@@ -119,8 +119,8 @@ class Containers:
         known, place, url = self._resolve(location)
         if known is None or not _is_below(place, known.place):
             raise InvalidInputError(
-                f"no virtual chunk container can handle the chunk location ({url}): edit the "
-                "repository configuration, adding a virtual chunk container for it",
+                f"no virtual chunk container is responsible for {url}: edit the repository "
+                "configuration, adding one whose prefix it starts with",
                 ErrorKind.NO_CONTAINER_FOR_VIRTUAL_CHUNK,
             )
         _check_segments(place.path, url)

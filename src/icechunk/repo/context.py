@@ -6,11 +6,12 @@ import pickle
 from typing import Final
 from weakref import WeakValueDictionary
 
+from icechunk.assets.authorization import Authorization
 from icechunk.assets.manager import AssetManager
 from icechunk.assets.preload import start_preload
+from icechunk.assets.virtual import VirtualChunks
 from icechunk.config import RepositoryConfig
 from icechunk.config.effective import EffectiveConfig, effective
-from icechunk.config.locations import Containers
 from icechunk.errors import ErrorKind, ReadOnlyError
 from icechunk.format.repo_info import RepoInfo
 from icechunk.repo.commit_loop import UpdatePolicy, run_update
@@ -41,6 +42,8 @@ class RepoContext:
         Where the repository is, set up as `config` says.
     config
         The configuration in effect. Not to be changed afterwards.
+    authorization
+        Which containers of virtual chunks may be read; none by default.
     """
 
     __slots__ = (
@@ -49,11 +52,11 @@ class RepoContext:
         "_policy",
         "assets",
         "config",
-        "containers",
         "entry",
         "pace",
         "settings",
         "storage",
+        "virtual",
         "world",
     )
 
@@ -66,12 +69,13 @@ class RepoContext:
         *,
         assets: AssetManager | None = None,
         entry: EntryPoint | None = None,
+        authorization: Authorization | None = None,
         world: Surroundings = REAL,
     ) -> None:
         self.storage = storage
         self.config = config
-        self.containers = Containers(config.virtual_chunk_containers)
         self.assets = AssetManager.fresh(storage, config) if assets is None else assets
+        self.virtual = VirtualChunks(self.assets, config, authorization or Authorization())
         self.entry = EntryPoint(storage) if entry is None else entry
         self.settings = effective(config)
         self._policy = update_policy(self.settings, config, is_local=storage.is_local)
@@ -121,7 +125,9 @@ class RepoContext:
 
     def __reduce__(self) -> tuple[object, ...]:
         if self._pickled is None:
-            self._pickled = pickle.dumps((self.storage, self.config), pickle.HIGHEST_PROTOCOL)
+            self._pickled = pickle.dumps(
+                (self.storage, self.config, self.virtual.authorization), pickle.HIGHEST_PROTOCOL
+            )
         return _unpickle, (self._pickled,)
 
 
@@ -133,8 +139,9 @@ _unpickled: WeakValueDictionary[bytes, RepoContext] = WeakValueDictionary()
 def _unpickle(pickled: bytes) -> RepoContext:
     context = _unpickled.get(pickled)
     if context is None:
-        storage, config = pickle.loads(pickled)
-        context = RepoContext(storage, config, assets=AssetManager.shared(storage, config))
+        storage, config, authorization = pickle.loads(pickled)
+        assets = AssetManager.shared(storage, config)
+        context = RepoContext(storage, config, assets=assets, authorization=authorization)
         _unpickled[pickled] = context
     return context
 
