@@ -4,7 +4,7 @@ ENV := $(PYTHON) tools/envs.py
 
 .DEFAULT_GOAL := help
 # What is tested on real object stores: see docs/servers.md.
-ON_SERVERS := tests/storage tests/test_s3.py tests/test_contention.py tests/servers
+ON_SERVERS := tests/storage tests/test_s3.py tests/test_contention.py tests/servers compat/test_places.py
 
 .PHONY: help demo test test-servers tests lint types bench compat format clean
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import HealthCheck, Phase, settings
 import icechunk
 
 sys.path.insert(0, str(Path(__file__).parent))  # `interop` is imported by name on both sides
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))  # where the servers are
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # so is `model`
 
+from object_stores.testing import S3Server, reached
 from oracle import Oracle, OracleUnavailableError, Ours, Side, find_python, is_required
 
 # Deterministic by default; ``ICECHUNK_HYPOTHESIS_PROFILE=deep`` looks further, at random.
@@ -93,6 +96,13 @@ def theirs(any_oracle: Oracle) -> Oracle:
 def repo_path(tmp_path: Path) -> str:
     """Where a test's repository goes."""
     return str(tmp_path / "repo")
+
+
+@pytest.fixture(scope="session")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a bucket on the S3 server that the environment names, else on moto."""
+    with reached("moto", tmp_path_factory) as (connection, named):
+        yield S3Server(**connection, checks_signatures=named).address
 
 
 @pytest.fixture(params=["ours to theirs", "theirs to ours"])

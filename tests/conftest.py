@@ -3,15 +3,14 @@
 import json
 import os
 import sys
-import uuid
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))  # for the servers
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))  # where the servers are
+
+from object_stores.testing import AzureServer, GcsServer, S3Server, reached
 
 # Deterministic by default; ``ICECHUNK_HYPOTHESIS_PROFILE=deep`` looks further, at random.
 settings.register_profile(
@@ -81,51 +80,6 @@ def group_document():
     return make
 
 
-@dataclass(frozen=True)
-class S3Server:
-    """A server of the S3 protocol on loopback."""
-
-    endpoint: str
-    bucket: str
-    key: str
-    secret: str
-    checks_signatures: bool
-
-    def storage(self, prefix=None, **changes):
-        from icechunk.storage import s3_storage
-
-        arguments = {
-            "bucket": self.bucket,
-            "prefix": prefix or f"tests/{uuid.uuid4().hex}",
-            "region": "us-east-1",
-            "endpoint_url": self.endpoint,
-            "allow_http": True,
-            "force_path_style": True,
-            "access_key_id": self.key,
-            "secret_access_key": self.secret,
-        }
-        return s3_storage(**(arguments | changes))
-
-
-@dataclass(frozen=True)
-class AzureServer:
-    """A server of the protocol of Azure's blob storage on loopback."""
-
-    endpoint: str
-    container: str
-    account: str
-    secret: str
-
-
-@dataclass(frozen=True)
-class GcsServer:
-    """A server of the XML API of Google Cloud Storage on loopback."""
-
-    endpoint: str
-    bucket: str
-    token: str
-
-
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory):
     """Where S3 is tested: the server that ``ICECHUNK_TEST_S3_ENDPOINT`` names, else moto.
@@ -133,52 +87,26 @@ def s3_server(tmp_path_factory):
     A named one comes with ``ICECHUNK_TEST_S3_KEY``, ``ICECHUNK_TEST_S3_SECRET`` and an existing
     bucket ``ICECHUNK_TEST_S3_BUCKET``.
     """
-    with _reached("moto", tmp_path_factory) as (connection, named):
+    with reached("moto", tmp_path_factory) as (connection, named):
         yield S3Server(**connection, checks_signatures=named)
 
 
 @pytest.fixture(scope="session")
 def careless_s3_server(tmp_path_factory):
     """An S3 server that ignores the conditions of writes (``ICECHUNK_TEST_CARELESS_S3_*``)."""
-    with _reached("rclone", tmp_path_factory) as (connection, _):
+    with reached("rclone", tmp_path_factory) as (connection, _):
         yield S3Server(**connection, checks_signatures=True)
 
 
 @pytest.fixture(scope="session")
 def azure_server(tmp_path_factory):
     """Where Azure is tested: what ``ICECHUNK_TEST_AZURE_*`` name, else Azurite if installed."""
-    with _reached("azurite", tmp_path_factory) as (connection, _):
+    with reached("azurite", tmp_path_factory) as (connection, _):
         yield AzureServer(**connection)
 
 
 @pytest.fixture(scope="session")
 def gcs_server(tmp_path_factory):
     """Where Google's storage is tested: what ``ICECHUNK_TEST_GCS_*`` name, else a stand-in."""
-    with _reached("gcs", tmp_path_factory) as (connection, _):
+    with reached("gcs", tmp_path_factory) as (connection, _):
         yield GcsServer(**connection)
-
-
-@contextmanager
-def _reached(name, tmp_path_factory):
-    """Yield how to reach a server, and whether the environment names it; else start one."""
-    from object_stores import SERVERS
-
-    kind = SERVERS[name]
-    named = {
-        variable.removeprefix(kind.prefix).lower(): text
-        for variable, text in os.environ.items()
-        if variable.startswith(kind.prefix)
-    }
-    if "endpoint" in named:
-        yield named, True
-        return
-    if lacking := kind.lacking():
-        complaint = f"NOT TESTED: {kind.title} is not installed (tools/servers.py install {name})"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{complaint}: no {lacking[0]}")
-        pytest.skip(complaint)
-    server = kind(tmp_path_factory.mktemp(name))
-    try:
-        yield server.start(), False
-    finally:
-        server.stop()

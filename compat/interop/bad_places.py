@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import icechunk
-from interop.describe import on_disk
 from interop.misuse import (
     Call,
     Surroundings,
 )
+from interop.places import storage_at
 
 
 def lifecycle() -> dict[str, Call]:
     """Return calls that open and create."""
-    repository, local = icechunk.Repository, on_disk
+    repository, local = icechunk.Repository, storage_at
     return {
         "open of nothing": lambda s: repository.open(local(str(s.path / "no"))) and None,
         "open leaves no trace": lambda s: (s.path / "no").exists(),
@@ -54,5 +54,5 @@ def _damaged(s: Surroundings, folder: str) -> Any:
 
 def _overwritten(s: Surroundings, key: str, data: bytes = b"nonsense" * 20) -> Any:
     (s.path / key).write_bytes(data)
-    repo = icechunk.Repository.open(on_disk(str(s.path)))
+    repo = icechunk.Repository.open(storage_at(str(s.path)))
     return sorted(repo.readonly_session("main").store.list())

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import icechunk
-from interop.describe import on_disk
 from interop.misuse import (
     GROUP,
     INITIAL,
@@ -14,6 +13,7 @@ from interop.misuse import (
     Surroundings,
     array_document,
 )
+from interop.places import storage_at
 
 SOLVERS: dict[str, Callable[[], Any]] = {
     "detector": lambda: icechunk.ConflictDetector(),
@@ -158,7 +158,7 @@ def rebases() -> dict[str, Call]:
         s.set("new/zarr.json", GROUP, other)
         tip = other.commit("theirs")
         (s.path / "transactions" / tip).unlink()
-        icechunk.Repository.open(on_disk(str(s.path)))
+        icechunk.Repository.open(storage_at(str(s.path)))
         session.rebase(SOLVERS["detector"]())
 
     def committed(s: Surroundings) -> icechunk.Session:

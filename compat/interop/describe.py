@@ -19,6 +19,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
+from interop.places import storage_at
 
 Json = Any
 
@@ -34,15 +35,9 @@ OPERATION_FIELDS = (
 )
 
 
-def on_disk(path: str) -> icechunk.Storage:
-    """Make a storage of a directory; ours need not wait for the disk, no test pulls the plug."""
-    ours = getattr(icechunk.storage, "LocalStorage", None)
-    return icechunk.local_filesystem_storage(path) if ours is None else ours(path, durable=False)
-
-
 def open_repository(path: str, **options: Any) -> icechunk.Repository:
-    """Open a repository on disk."""
-    return icechunk.Repository.open(on_disk(path), **options)
+    """Open a repository."""
+    return icechunk.Repository.open(storage_at(path), **options)
 
 
 def describe(path: str, *, values: bool = True, only_tips: bool = False) -> Json:
@@ -70,7 +65,7 @@ def describe(path: str, *, values: bool = True, only_tips: bool = False) -> Json
         "histories": dict(sorted(histories.items())),
         "log": operations(repo),
         "config": {**fields(repo.config), "storage": "has defaults of the implementation"},
-        "stored config": fields(icechunk.Repository.fetch_config(on_disk(path))),
+        "stored config": fields(icechunk.Repository.fetch_config(storage_at(path))),
         "snapshots": {
             snapshot: describe_snapshot(repo, snapshot, values=values)
             for snapshot in sorted(reachable)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 import icechunk
-from interop.describe import on_disk, open_repository
+from interop.describe import open_repository
+from interop.places import storage_at
 
 STEPS = 30
 
@@ -13,7 +14,7 @@ STEPS = 30
 def build(path: str, seed: int) -> None:
     """Make a repository with a history drawn at random, the same for the same seed."""
     chance = random.Random(seed)
-    repo = icechunk.Repository.create(on_disk(path))
+    repo = icechunk.Repository.create(storage_at(path))
     snapshots = [repo.lookup_branch("main")]
     for number in range(STEPS):
         _step(repo, chance, snapshots, number)
@@ -48,7 +49,7 @@ def _step(
 
 def chain(path: str, length: int, messages: list[str]) -> None:
     """Make a repository with one long branch, the messages given on top."""
-    repo = icechunk.Repository.create(on_disk(path))
+    repo = icechunk.Repository.create(storage_at(path))
     for message in [f"commit {number}" for number in range(length)] + messages:
         repo.writable_session("main").commit(message, allow_empty=True)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import icechunk
-from interop.describe import on_disk, open_repository
+from interop.describe import open_repository
+from interop.places import storage_at
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 
@@ -25,7 +26,7 @@ _numbers = itertools.count()
 def begin(path: str) -> int:
     """Get ready for steps on a repository at a path, and return a handle."""
     handle = next(_numbers)
-    _open[handle] = Driver(on_disk(path), lists_shrunk=IS_REFERENCE)
+    _open[handle] = Driver(storage_at(path), lists_shrunk=IS_REFERENCE)
     return handle
 
 

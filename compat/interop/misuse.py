@@ -13,7 +13,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
-from interop.describe import on_disk
+from interop.places import storage_at
 
 PROTOTYPE = default_buffer_prototype()
 INITIAL = "1CECHNKREP0F1RSTCMT0"
@@ -27,7 +27,7 @@ def build(path: Path) -> str:
     A root group, `array` of 4 x 2 chunks, `native` of one chunk, `group`, tag `tag`, branch
     `branch`.
     """
-    repo = icechunk.Repository.create(on_disk(str(path)))
+    repo = icechunk.Repository.create(storage_at(str(path)))
     session = repo.writable_session("main")
     root = zarr.create_group(session.store)
     array = root.create_array("array", shape=(8, 4), chunks=(2, 2), dtype="i4", compressors=None)
@@ -49,7 +49,7 @@ class Surroundings:
         shutil.copytree(template, path)
         self.path = path
         self.first = first
-        self.storage = on_disk(str(path))
+        self.storage = storage_at(str(path))
         self.repo = icechunk.Repository.open(self.storage)
         self.kept: Any = None
 

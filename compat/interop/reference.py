@@ -12,7 +12,8 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
-from interop.describe import diff_fields, digest, fields, on_disk, open_repository
+from interop.describe import diff_fields, digest, fields, open_repository
+from interop.places import storage_at
 from interop.scenarios import committing, create, many_chunks, moved, rich_configuration
 
 Json = Any
@@ -255,7 +256,7 @@ def administration(path: str) -> Json:
             status.limited_availability_reason,
         ],
         "config": fields(repo.config),
-        "stored config": fields(icechunk.Repository.fetch_config(on_disk(path))),
+        "stored config": fields(icechunk.Repository.fetch_config(storage_at(path))),
     }
 
 

@@ -20,7 +20,8 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
-from interop.describe import on_disk, open_repository
+from interop.describe import open_repository
+from interop.places import storage_at
 
 DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -44,8 +45,8 @@ SPLITS: dict[str, dict[Any, dict[Any, int]]] = {
 
 
 def create(path: str, **options: Any) -> icechunk.Repository:
-    """Create a repository on disk."""
-    return icechunk.Repository.create(on_disk(path), **options)
+    """Create a repository."""
+    return icechunk.Repository.create(storage_at(path), **options)
 
 
 @contextlib.contextmanager
@@ -320,7 +321,7 @@ def splitting(path: str, split: str) -> None:
     resplit = icechunk.RepositoryConfig(
         manifest=icechunk.ManifestConfig(splitting=_splitting({"any": {("axis", 1): 1}}))
     )
-    repo = icechunk.Repository.open(on_disk(path), config=resplit)
+    repo = icechunk.Repository.open(storage_at(path), config=resplit)
     with committing(repo, "split differently") as store:
         zarr.open_array(store, path="plain").attrs["touched"] = True
         zarr.open_array(store, path="coarse/data")[0, 0] = 5
@@ -489,7 +490,7 @@ def rich_config(path: str) -> None:
     repo = create(path, config=rich_configuration())
     config = repo.config
     config.max_concurrent_requests = 77
-    icechunk.Repository.open(on_disk(path), config=config).save_config()
+    icechunk.Repository.open(storage_at(path), config=config).save_config()
 
 
 def rich_configuration() -> icechunk.RepositoryConfig:
@@ -572,7 +573,7 @@ def forks(path: str) -> None:
 
 def continued(path: str, step: int) -> None:
     """One round on a repository that may have been written by anyone: new, changed and deleted."""
-    repo = icechunk.Repository.open(on_disk(path))
+    repo = icechunk.Repository.open(storage_at(path))
     session = repo.writable_session("main")
     root = zarr.open_group(session.store, mode="a")
     if "rounds" not in root:

@@ -29,6 +29,12 @@ def begin(path: str, branch: str = "main") -> int:
     return handle
 
 
+def make_branch(path: str, name: str) -> None:
+    """Make a branch at the tip of main."""
+    repo = _repository(path)
+    repo.create_branch(name, repo.lookup_branch("main"))
+
+
 def begin_rearranging(path: str, branch: str = "main") -> int:
     """Open a session that moves nodes and return its handle."""
     handle = next(_numbers)
