@@ -166,6 +166,9 @@ def upload_figures(outcome: dict[str, Any]) -> dict[str, float]:
             n / max(of, 1) for n, of in zip(wasted, rounds, strict=True)
         ),
         "stored_per_lost_round": (sum(wasted) - sum(refused)) / lost,
+        "stored_per_lost_round_most": max(
+            (n - no) / max(of, 1) for n, no, of in zip(wasted, refused, rounds, strict=True)
+        ),
         "refused": sum(refused),
         "copies": sum(record["copies"] for record in records),
         "deletes": sum(record["deletes"] for record in records),
