@@ -23,6 +23,7 @@ NAMES = {
     "AnyGcsStaticCredential",
     "AnyObjectStoreConfig",
     "AnyS3Credential",
+    "Attribution",
     "AzureCredentials",
     "AzureRefreshableCredential",
     "AzureStaticCredentials",
@@ -94,18 +95,24 @@ NAMES = {
     "azure_from_env_credentials",
     "azure_refreshable_credentials",
     "azure_static_credentials",
+    "azure_storage",
     "containers_credentials",
     "gcs_credentials",
     "gcs_from_env_credentials",
     "gcs_refreshable_credentials",
     "gcs_static_credentials",
+    "gcs_storage",
     "gcs_store",
+    "hf_storage",
+    "http_storage",
     "http_store",
     "in_memory_storage",
     "initialize_logs",
     "local_filesystem_storage",
     "local_filesystem_store",
     "print_debug_info",
+    "r2_storage",
+    "redirect_storage",
     "s3_anonymous_credentials",
     "s3_credentials",
     "s3_from_env_credentials",
@@ -117,6 +124,7 @@ NAMES = {
     "shutdown_telemetry",
     "spec_version",
     "supported_spec_versions",
+    "tigris_storage",
     "user_agent",
 }
 
@@ -153,6 +161,11 @@ S3_CREDENTIALS = """
     anonymous=None, from_env=None, get_credentials=None, scatter_initial_credentials=False
 """
 REFRESHABLE = "get_credentials, scatter_initial_credentials=False"
+
+HEADERS = "read_headers=None, write_headers=None, headers=None"
+NEW_S3 = f"""
+    config, bucket, prefix, credentials=None, legacy_rooted_keys=None, *, {HEADERS}
+"""
 
 STATS = """
     self, *, max_snapshots_in_memory=50, max_compressed_manifest_mem_bytes=536870912,
@@ -275,6 +288,56 @@ SIGNATURES = {
     "in_memory_storage": "",
     "local_filesystem_storage": "path",
     "s3_storage": S3_STORAGE,
+    "storage.s3_object_store_storage": """
+        *, bucket, prefix, region=None, endpoint_url=None, allow_http=False, access_key_id=None,
+        secret_access_key=None, session_token=None, expires_after=None, anonymous=None,
+        from_env=None, force_path_style=False, read_headers=None, write_headers=None,
+        headers=None""",
+    "r2_storage": """
+        *, bucket=None, prefix=None, account_id=None, endpoint_url=None, region=None,
+        allow_http=False, access_key_id=None, secret_access_key=None, session_token=None,
+        expires_after=None, anonymous=None, from_env=None, get_credentials=None,
+        scatter_initial_credentials=False, network_stream_timeout_seconds=60,
+        checksum_algorithm=None, legacy_rooted_keys=None, read_headers=None, write_headers=None,
+        headers=None""",
+    "tigris_storage": """
+        *, bucket, prefix, region=None, endpoint_url=None, use_weak_consistency=False,
+        allow_http=False, access_key_id=None, secret_access_key=None, session_token=None,
+        expires_after=None, anonymous=None, from_env=None, get_credentials=None,
+        scatter_initial_credentials=False, network_stream_timeout_seconds=60,
+        checksum_algorithm=None, legacy_rooted_keys=None, read_headers=None, write_headers=None,
+        headers=None""",
+    "hf_storage": """
+        *, bucket, prefix, namespace, access_key_id=None, secret_access_key=None,
+        session_token=None, expires_after=None, from_env=None, get_credentials=None,
+        scatter_initial_credentials=False, network_stream_timeout_seconds=60,
+        legacy_rooted_keys=None, read_headers=None, write_headers=None, headers=None""",
+    "gcs_storage": """
+        *, bucket, prefix, service_account_file=None, service_account_key=None,
+        application_credentials=None, bearer_token=None, anonymous=None, from_env=None,
+        config=None, get_credentials=None, scatter_initial_credentials=False, read_headers=None,
+        write_headers=None, headers=None""",
+    "azure_storage": """
+        *, account, container, prefix, access_key=None, sas_token=None, bearer_token=None,
+        from_env=None, anonymous=None, config=None""",
+    "http_storage": "base_url, opts=None, headers=None",
+    "redirect_storage": "base_url",
+    "Attribution": "*, client=None, workload=None, principal=None",
+    "Storage.new_s3": NEW_S3,
+    "Storage.new_s3_object_store": f"config, bucket, prefix, credentials=None, *, {HEADERS}",
+    "Storage.new_r2": f"""
+        config, bucket=None, prefix=None, account_id=None, credentials=None,
+        legacy_rooted_keys=None, *, {HEADERS}""",
+    "Storage.new_tigris": f"""
+        config, bucket, prefix, use_weak_consistency, credentials=None, legacy_rooted_keys=None,
+        *, {HEADERS}""",
+    "Storage.new_hf": f"""
+        config, bucket, prefix, namespace, credentials=None, legacy_rooted_keys=None,
+        *, {HEADERS}""",
+    "Storage.new_gcs": f"bucket, prefix, credentials=None, *, config=None, {HEADERS}",
+    "Storage.new_azure_blob": "account, container, prefix, credentials=None, *, config=None",
+    "Storage.new_http": "base_url, config=None, headers=None",
+    "Storage.new_redirect": "base_url",
     "S3StaticCredentials": """
         access_key_id, secret_access_key, session_token=None, expires_after=None""",
     "GcsBearerCredential": "bearer, *, expires_after=None",

@@ -107,10 +107,18 @@ from icechunk.repository import Repository
 from icechunk.session import ChunkType, ForkSession, Session, SessionMode
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
 from icechunk.storage import (
+    Attribution,
     Storage,
+    azure_storage,
+    gcs_storage,
+    hf_storage,
+    http_storage,
     in_memory_storage,
     local_filesystem_storage,
+    r2_storage,
+    redirect_storage,
     s3_storage,
+    tigris_storage,
 )
 from icechunk.store import IcechunkStore
 from icechunk.virtual import VirtualChunkContainer
@@ -125,6 +133,7 @@ __all__ = [
     "AnyGcsStaticCredential",
     "AnyObjectStoreConfig",
     "AnyS3Credential",
+    "Attribution",
     "AzureCredentials",
     "AzureRefreshableCredential",
     "AzureStaticCredentials",
@@ -196,18 +205,24 @@ __all__ = [
     "azure_from_env_credentials",
     "azure_refreshable_credentials",
     "azure_static_credentials",
+    "azure_storage",
     "containers_credentials",
     "gcs_credentials",
     "gcs_from_env_credentials",
     "gcs_refreshable_credentials",
     "gcs_static_credentials",
+    "gcs_storage",
     "gcs_store",
+    "hf_storage",
+    "http_storage",
     "http_store",
     "in_memory_storage",
     "initialize_logs",
     "local_filesystem_storage",
     "local_filesystem_store",
     "print_debug_info",
+    "r2_storage",
+    "redirect_storage",
     "s3_anonymous_credentials",
     "s3_credentials",
     "s3_from_env_credentials",
@@ -219,6 +234,7 @@ __all__ = [
     "shutdown_telemetry",
     "spec_version",
     "supported_spec_versions",
+    "tigris_storage",
     "user_agent",
 ]
 

@@ -73,6 +73,7 @@ from icechunk.repo.updates import (
 from icechunk.session import Session
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
 from icechunk.stats import ChunkStorageStats
+from icechunk.storage.attribution import Attribution, attributed
 from icechunk.storage.base import Storage
 from icechunk.storage.check import StorageCheck, check_storage
 from icechunk.store import IcechunkStore
@@ -118,7 +119,7 @@ class Repository(Shown):
         authorize_virtual_chunk_access: Mapping[str, Any] | None = None,
         spec_version: SpecVersion | int | None = None,
         check_clean_root: bool = True,
-        attribution: object = None,
+        attribution: Attribution | None = None,
     ) -> Self:
         """Create a repository with one empty snapshot on branch ``main``.
 
@@ -136,7 +137,7 @@ class Repository(Shown):
         check_clean_root
             Whether to refuse a place that holds anything already.
         attribution
-            Not supported yet, leave it out.
+            On whose behalf requests are sent, for the logs of the object store.
 
         Raises
         ------
@@ -153,7 +154,7 @@ class Repository(Shown):
             Kind ``storage-config``: the object store ignores the conditions of writes that commits
             rely on, see `check_storage`, and the settings do not say that this is known.
         """
-        _refuse_unsupported(attribution)
+        storage = attributed(storage, attribution)
         parse_spec_version(spec_version)
         choices = Choices.of(None, config)
         in_effect = choices.in_effect(storage)
@@ -178,7 +179,7 @@ class Repository(Shown):
         storage: Storage,
         config: RepositoryConfig | None = None,
         authorize_virtual_chunk_access: Mapping[str, Any] | None = None,
-        attribution: object = None,
+        attribution: Attribution | None = None,
     ) -> Self:
         """Open an existing repository. Costs one request.
 
@@ -192,7 +193,7 @@ class Repository(Shown):
             Which virtual chunk containers may be read, and with what credentials: what
             `icechunk.containers_credentials` makes. Travels with pickles and forks.
         attribution
-            Not supported yet, leave it out.
+            On whose behalf requests are sent, for the logs of the object store.
 
         Raises
         ------
@@ -201,7 +202,7 @@ class Repository(Shown):
         FormatError
             Kind ``unsupported-spec-version``: it is of another version than 2.
         """
-        _refuse_unsupported(attribution)
+        storage = attributed(storage, attribution)
         passed = None if config is None else config.storage
         first = EntryPoint(storage.configured(passed)).load()
         choices = Choices.of(decode_config(first.info.config), config)
@@ -225,13 +226,14 @@ class Repository(Shown):
         authorize_virtual_chunk_access: Mapping[str, Any] | None = None,
         create_version: SpecVersion | int | None = None,
         check_clean_root: bool = True,
-        attribution: object = None,
+        attribution: Attribution | None = None,
     ) -> Self:
         """Open the repository in a storage, creating it first if there is none.
 
         Takes what `open` and `create` take; of several processes that do so at once, one creates
         the repository and the others open it.
         """
+        storage = attributed(storage, attribution)
         if cls.exists(storage, None if config is None else config.storage):
             return cls.open(storage, config, authorize_virtual_chunk_access, attribution)
         try:
@@ -1220,8 +1222,3 @@ def _object_id(text: str, what: str) -> bytes:
         raise IcechunkError(f"`{text}` is no {what} id: {error}", ErrorKind.UNKNOWN) from error
 
 
-def _refuse_unsupported(attribution: object) -> None:
-    """Say what is not there yet, rather than ignore what a user relies on."""
-    for name, value in (("attribution", attribution),):
-        if value is not None:
-            raise NotImplementedError(f"{name} is not supported yet: leave it out")

@@ -16,13 +16,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from icechunk._display import Block, Shown, datetime_text
 from icechunk.errors import ErrorKind, InvalidInputError, StorageError
 
 if TYPE_CHECKING:
-    from icechunk.config import StorageSettings
+    from icechunk.config import S3Options, StorageSettings
+    from icechunk.storage.attribution import Attribution
+    from icechunk.storage.azure_credentials import AzureCredentials
+    from icechunk.storage.credentials import S3Credentials
+    from icechunk.storage.gcs_credentials import GcsCredentials
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 
@@ -302,6 +306,10 @@ class Storage(Shown, ABC):
         """
         return self
 
+    def attributed(self, attribution: Attribution) -> Storage:
+        """Return this storage with its requests attributed to somebody, where it sends any."""
+        return self
+
     @abstractmethod
     def identity(self) -> tuple[str, ...]:
         """Name the stored data, so that copies of a storage in one process share caches.
@@ -368,8 +376,199 @@ class Storage(Shown, ABC):
         return local_filesystem_storage(path)
 
     @classmethod
-    def new_s3(cls, **arguments: Any) -> Storage:
-        """Make what `icechunk.s3_storage` makes."""
-        from icechunk.storage.factories import s3_storage
+    def new_s3(
+        cls,
+        config: S3Options,
+        bucket: str,
+        prefix: str | None,
+        credentials: S3Credentials | None = None,
+        legacy_rooted_keys: bool | None = None,
+        *,
+        read_headers: Mapping[str, str] | None = None,
+        write_headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Storage:
+        """Do as `icechunk.storage.s3_storage` does, given options and credentials."""
+        from icechunk.storage.s3_factories import new_s3
 
-        return s3_storage(**arguments)
+        return new_s3(
+            config,
+            bucket,
+            prefix,
+            credentials,
+            legacy_rooted_keys,
+            read_headers=read_headers,
+            write_headers=write_headers,
+            headers=headers,
+        )
+
+    @classmethod
+    def new_s3_object_store(
+        cls,
+        config: S3Options,
+        bucket: str,
+        prefix: str | None,
+        credentials: S3Credentials | None = None,
+        *,
+        read_headers: Mapping[str, str] | None = None,
+        write_headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Storage:
+        """Do as `s3_object_store_storage` does, given options and credentials."""
+        from icechunk.storage.s3_factories import new_s3_object_store
+
+        return new_s3_object_store(
+            config,
+            bucket,
+            prefix,
+            credentials,
+            read_headers=read_headers,
+            write_headers=write_headers,
+            headers=headers,
+        )
+
+    @classmethod
+    def new_r2(
+        cls,
+        config: S3Options,
+        bucket: str | None = None,
+        prefix: str | None = None,
+        account_id: str | None = None,
+        credentials: S3Credentials | None = None,
+        legacy_rooted_keys: bool | None = None,
+        *,
+        read_headers: Mapping[str, str] | None = None,
+        write_headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Storage:
+        """Do as `icechunk.storage.r2_storage` does, given options and credentials."""
+        from icechunk.storage.s3_factories import new_r2
+
+        return new_r2(
+            config,
+            bucket,
+            prefix,
+            account_id,
+            credentials,
+            legacy_rooted_keys,
+            read_headers=read_headers,
+            write_headers=write_headers,
+            headers=headers,
+        )
+
+    @classmethod
+    def new_tigris(
+        cls,
+        config: S3Options,
+        bucket: str,
+        prefix: str | None,
+        use_weak_consistency: bool,
+        credentials: S3Credentials | None = None,
+        legacy_rooted_keys: bool | None = None,
+        *,
+        read_headers: Mapping[str, str] | None = None,
+        write_headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Storage:
+        """Do as `icechunk.storage.tigris_storage` does, given options and credentials."""
+        from icechunk.storage.s3_factories import new_tigris
+
+        return new_tigris(
+            config,
+            bucket,
+            prefix,
+            use_weak_consistency,
+            credentials,
+            legacy_rooted_keys,
+            read_headers=read_headers,
+            write_headers=write_headers,
+            headers=headers,
+        )
+
+    @classmethod
+    def new_hf(
+        cls,
+        config: S3Options,
+        bucket: str,
+        prefix: str | None,
+        namespace: str,
+        credentials: S3Credentials | None = None,
+        legacy_rooted_keys: bool | None = None,
+        *,
+        read_headers: Mapping[str, str] | None = None,
+        write_headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Storage:
+        """Do as `icechunk.storage.hf_storage` does, given options and credentials."""
+        from icechunk.storage.s3_factories import new_hf
+
+        return new_hf(
+            config,
+            bucket,
+            prefix,
+            namespace,
+            credentials,
+            legacy_rooted_keys,
+            read_headers=read_headers,
+            write_headers=write_headers,
+            headers=headers,
+        )
+
+    @classmethod
+    def new_gcs(
+        cls,
+        bucket: str,
+        prefix: str | None,
+        credentials: GcsCredentials | None = None,
+        *,
+        config: Mapping[str, str] | None = None,
+        read_headers: Mapping[str, str] | None = None,
+        write_headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Storage:
+        """Do as `icechunk.storage.gcs_storage` does, given credentials."""
+        from icechunk.storage.factories import new_gcs
+
+        return new_gcs(
+            bucket,
+            prefix,
+            credentials,
+            config=config,
+            read_headers=read_headers,
+            write_headers=write_headers,
+            headers=headers,
+        )
+
+    @classmethod
+    def new_azure_blob(
+        cls,
+        account: str,
+        container: str,
+        prefix: str,
+        credentials: AzureCredentials | None = None,
+        *,
+        config: Mapping[str, str] | None = None,
+    ) -> Storage:
+        """Do as `icechunk.storage.azure_storage` does, given credentials."""
+        from icechunk.storage.factories import new_azure_blob
+
+        return new_azure_blob(account, container, prefix, credentials, config=config)
+
+    @classmethod
+    def new_http(
+        cls,
+        base_url: str,
+        config: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Storage:
+        """Do as `icechunk.storage.http_storage` does."""
+        from icechunk.storage.factories import http_storage
+
+        return http_storage(base_url, config, headers)
+
+    @classmethod
+    def new_redirect(cls, base_url: str) -> Storage:
+        """Do as `icechunk.storage.redirect_storage` does."""
+        from icechunk.storage.factories import redirect_storage
+
+        return redirect_storage(base_url)

@@ -1,27 +1,33 @@
 """The functions users make storages with: arguments checked, then one constructor call.
 
-An argument that would change behaviour and is not supported is refused, never ignored.
+An argument that would change behaviour and is not supported is refused, never ignored. Those for
+S3 and its kin are in `icechunk.storage.s3_factories`.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any
-from urllib.parse import urlsplit
 
-from icechunk.errors import ErrorKind, InvalidInputError, StorageError
+from icechunk.errors import ErrorKind, StorageError
+from icechunk.storage import arguments
+from icechunk.storage.azure_credentials import AzureCredentials, azure_credentials
 from icechunk.storage.base import Storage
-from icechunk.storage.credentials import S3StaticCredentials, s3_credentials
+from icechunk.storage.gcs_credentials import GcsBearerCredential, GcsCredentials, gcs_credentials
 from icechunk.storage.local import LocalStorage
 from icechunk.storage.memory import MemoryStorage
+from icechunk.storage.sending import Pairs, Sending
 
-_CHECKSUMS = {"sha256": "sha256", "crc64_nvme": "crc64nvme", "crc64nvme": "crc64nvme"}
-_TIGRIS = re.compile(r"(?:^|\.)(?:tigris\.dev|t3\.storage\.dev)$")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+__all__ = [
+    "azure_storage",
+    "gcs_storage",
+    "http_storage",
+    "in_memory_storage",
+    "local_filesystem_storage",
+    "new_azure_blob",
+    "new_gcs",
+    "redirect_storage",
+]
 
 
 def in_memory_storage() -> Storage:
@@ -47,31 +53,24 @@ def local_filesystem_storage(path: str | os.PathLike[str]) -> Storage:
     return LocalStorage(path)
 
 
-def s3_storage(
+def gcs_storage(
     *,
     bucket: str,
     prefix: str | None,
-    region: str | None = None,
-    endpoint_url: str | None = None,
-    allow_http: bool = False,
-    access_key_id: str | None = None,
-    secret_access_key: str | None = None,
-    session_token: str | None = None,
-    expires_after: datetime | None = None,
+    service_account_file: str | None = None,
+    service_account_key: str | None = None,
+    application_credentials: str | None = None,
+    bearer_token: str | None = None,
     anonymous: bool | None = None,
     from_env: bool | None = None,
-    get_credentials: Callable[[], S3StaticCredentials] | None = None,
+    config: Mapping[str, str] | None = None,
+    get_credentials: Callable[[], GcsBearerCredential] | None = None,
     scatter_initial_credentials: bool = False,
-    force_path_style: bool = False,
-    network_stream_timeout_seconds: int = 60,
-    requester_pays: bool = False,
-    checksum_algorithm: str | None = None,
-    legacy_rooted_keys: bool | None = None,
     read_headers: Mapping[str, str] | None = None,
     write_headers: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Storage:
-    """Make a storage of the objects below a prefix of an S3 bucket, or of a compatible store.
+    """Make a storage of the objects below a prefix of a Google Cloud Storage bucket.
 
     Parameters
     ----------
@@ -80,126 +79,216 @@ def s3_storage(
     prefix
         Where in the bucket the repository lives. None or empty is the bucket's root, where
         repositories can be opened but not created.
-    region
-        Region of the bucket. Default: ``AWS_REGION`` or ``AWS_DEFAULT_REGION``, else us-east-1.
-    endpoint_url
-        Server to use instead of Amazon's. Default: ``AWS_ENDPOINT_URL_S3`` or
-        ``AWS_ENDPOINT_URL``.
-    allow_http
-        Permit connections without TLS.
-    access_key_id, secret_access_key, session_token, expires_after
-        A key to sign requests with; the last two for temporary ones.
+    service_account_file, service_account_key, application_credentials, bearer_token
+        Credentials that stay; see `icechunk.gcs_static_credentials`.
     anonymous
-        Send unsigned requests.
+        Send requests without credentials.
     from_env
-        Find credentials in ``AWS_*`` environment variables or the services that cloud machines
-        offer. This is also what happens without any credentials. Profiles in ``~/.aws`` are not
-        read.
+        Find credentials in ``GOOGLE_*`` environment variables, well-known files or the services
+        that cloud machines offer. This is also what happens without any credentials.
+    config
+        Settings of the client by name, such as ``base_url``, ``skip_signature``, ``allow_http``,
+        ``timeout`` or ``proxy_url``. Unknown ones fail at the first request.
     get_credentials, scatter_initial_credentials
-        A function that hands out keys; see `icechunk.s3_refreshable_credentials`.
-    force_path_style
-        Name the bucket in the path of URLs rather than in the host name, which many compatible
-        stores need. Always done for addresses and ``localhost``.
-    network_stream_timeout_seconds
-        Give up a download that makes no progress for so long; 0 waits for ever.
-    requester_pays
-        Agree to pay for requests to somebody else's bucket.
-    checksum_algorithm
-        Checksum to send with uploads: ``sha256`` or ``crc64_nvme``.
-    legacy_rooted_keys
-        True, the key layout of some old repositories, is not supported.
+        A function that hands out tokens; see `icechunk.gcs_refreshable_credentials`.
     read_headers, write_headers, headers
         HTTP headers to add to reading requests, to writing ones, and to all; where both are
         given the more specific one wins.
     """
-    from icechunk.storage.s3 import S3Storage, S3Target  # obstore loads slowly: only if needed
-
-    _check_endpoint(endpoint_url)
-    if not bucket:
-        raise StorageError("s3_storage needs the name of a bucket", ErrorKind.STORAGE_CONFIG)
-    if legacy_rooted_keys:
-        if prefix:
-            raise InvalidInputError(
-                "legacy_rooted_keys=True is only meaningful with an empty prefix",
-                ErrorKind.BAD_PREFIX,
-            )
-        raise InvalidInputError("legacy_rooted_keys=True is not supported", ErrorKind.UNIMPLEMENTED)
-    target = S3Target(
-        bucket=bucket,
-        prefix=_normal_prefix(prefix),
-        region=region,
-        endpoint_url=endpoint_url,
-        allow_http=allow_http,
-        force_path_style=force_path_style,
-        network_stream_timeout_seconds=network_stream_timeout_seconds,
-        requester_pays=requester_pays,
-        checksum_algorithm=_checksum(checksum_algorithm),
-        read_headers=_headers(headers, read_headers),
-        write_headers=_headers(headers, write_headers),
+    return new_gcs(
+        bucket,
+        prefix,
+        gcs_credentials(
+            service_account_file=service_account_file,
+            service_account_key=service_account_key,
+            application_credentials=application_credentials,
+            bearer_token=bearer_token,
+            from_env=from_env,
+            anonymous=anonymous,
+            get_credentials=get_credentials,
+            scatter_initial_credentials=scatter_initial_credentials,
+        ),
+        config=config,
+        read_headers=read_headers,
+        write_headers=write_headers,
+        headers=headers,
     )
-    credentials = s3_credentials(
-        access_key_id=access_key_id,
-        secret_access_key=secret_access_key,
-        session_token=session_token,
-        expires_after=expires_after,
-        anonymous=anonymous,
+
+
+def azure_storage(
+    *,
+    account: str,
+    container: str,
+    prefix: str,
+    access_key: str | None = None,
+    sas_token: str | None = None,
+    bearer_token: str | None = None,
+    from_env: bool | None = None,
+    anonymous: bool | None = None,
+    config: Mapping[str, str] | None = None,
+) -> Storage:
+    """Make a storage of the blobs below a prefix of an Azure Blob Storage container.
+
+    Parameters
+    ----------
+    account
+        Name of the storage account.
+    container
+        Name of the container.
+    prefix
+        Where in the container the repository lives. Empty is the container's root, where
+        repositories can be opened but not created.
+    access_key, sas_token, bearer_token
+        Credentials that stay, one of them.
+    from_env
+        Find credentials in ``AZURE_*`` environment variables or the services that cloud machines
+        offer. This is also what happens without any credentials.
+    anonymous
+        Send requests without credentials.
+    config
+        Settings of the client by name, such as ``endpoint``, ``use_emulator``, ``allow_http``,
+        ``timeout`` or ``proxy_url``. Unknown ones fail at the first request.
+    """
+    credentials = azure_credentials(
+        access_key=access_key,
+        sas_token=sas_token,
+        bearer_token=bearer_token,
         from_env=from_env,
-        get_credentials=get_credentials,
-        scatter_initial_credentials=scatter_initial_credentials,
+        anonymous=anonymous,
     )
-    return S3Storage(target, credentials)
+    return new_azure_blob(account, container, prefix, credentials, config=config)
 
 
-def _check_endpoint(url: str | None) -> None:
-    if url is None:
-        return
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+def http_storage(
+    base_url: str,
+    opts: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Storage:
+    """Make a read-only storage of what a web server has below a URL.
+
+    Parameters
+    ----------
+    base_url
+        The URL, of a place that could hold a repository's ``repo``. Credentials go into `headers`.
+    opts
+        Settings of the client by name, such as ``timeout``, ``allow_invalid_certificates`` or
+        ``proxy_url``. Unknown ones are ignored.
+    headers
+        HTTP headers to add to every request. They are sent to the host of the URL only: of a
+        redirect to another host, ``Authorization`` and ``Cookie`` are left out, and with other
+        headers such a redirect fails. These others cannot be combined with ``proxy_url``.
+
+    Raises
+    ------
+    StorageError
+        Kind ``cannot-parse-url``: this is no URL of a web server.
+    """
+    from icechunk.storage.http import LEFT_BEHIND, HttpStorage, HttpTarget
+
+    arguments.url_parts(base_url, "base_url")
+    _, options = arguments.divided(opts)
+    given = arguments.headers_of(headers, None)
+    if any(name not in LEFT_BEHIND for name, _ in given) and "proxy_url" in dict(options):
         raise StorageError(
-            f"endpoint_url {url!r} is not an http or https URL", ErrorKind.CANNOT_PARSE_URL
-        )
-    if parts.username is not None or parts.query or parts.fragment:
-        raise StorageError(
-            f"endpoint_url for host {parts.hostname} holds more than scheme, host, port and path",
-            ErrorKind.CANNOT_PARSE_URL,
-        )
-    if _TIGRIS.search(parts.hostname):
-        raise StorageError(
-            f"endpoint {parts.hostname} is Tigris, whose consistency s3_storage cannot guarantee",
-            ErrorKind.STORAGE_OTHER,
-        )
-
-
-def _normal_prefix(prefix: str | None) -> str:
-    """Drop one trailing slash; refuse prefixes that stores and clients treat differently."""
-    normal = (prefix or "").removesuffix("/")
-    if normal and any(segment in ("", ".", "..") for segment in normal.split("/")):
-        raise InvalidInputError(
-            f"invalid prefix {prefix!r}: it must not start with '/' nor hold empty, '.' or '..' "
-            "segments",
-            ErrorKind.BAD_PREFIX,
-        )
-    return normal
-
-
-def _checksum(name: Any) -> str | None:
-    if name is None:
-        return None
-    text = str(getattr(name, "value", name)).lower()
-    if text not in _CHECKSUMS:
-        raise InvalidInputError(
-            f"checksum algorithm {text!r} is not supported: choose one of {sorted(_CHECKSUMS)}",
+            "http_storage cannot keep headers from other hosts behind a proxy: leave out proxy_url "
+            f"or all headers but {sorted(LEFT_BEHIND)}",
             ErrorKind.STORAGE_CONFIG,
         )
-    return _CHECKSUMS[text]
+    sending = Sending(allow_http=True, read_headers=given, options=options)
+    return HttpStorage(HttpTarget(base_url.rstrip("/")), None, sending)
 
 
-def _headers(
-    common: Mapping[str, str] | None, specific: Mapping[str, str] | None
-) -> tuple[tuple[str, str], ...]:
-    merged = {name.lower(): value for name, value in (common or {}).items()}
-    merged |= {name.lower(): value for name, value in (specific or {}).items()}
-    for name, value in merged.items():
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(f"invalid HTTP header {name!r}")  # without the value: often a secret
-    return tuple(sorted(merged.items()))
+def redirect_storage(base_url: str) -> Storage:
+    """Make a read-only storage of wherever a web server redirects to.
+
+    The URL is asked when the storage is first used. At most ten redirects are followed, until one
+    names a storage: ``s3://bucket/prefix?region=...``, ``gs://`` or ``gcs://bucket/prefix``,
+    ``r2://bucket/prefix?account_id=...``, ``tigris://bucket/prefix?region=...``, or a URL with the
+    scheme ``http+icechunk``, ``https+icechunk``, ``http+ic`` or ``https+ic``. It is read without
+    credentials. What does not lead there raises `StorageError` of kind ``bad-redirect``.
+
+    Parameters
+    ----------
+    base_url
+        The URL to ask.
+
+    Raises
+    ------
+    StorageError
+        Kind ``cannot-parse-url``: this is no URL of a web server.
+    """
+    from icechunk.storage.redirect import RedirectStorage
+
+    arguments.url_parts(base_url, "base_url")
+    return RedirectStorage(base_url)
+
+
+# The same of credentials that are already made: `Storage.new_...`.
+
+
+def new_gcs(
+    bucket: str,
+    prefix: str | None,
+    credentials: GcsCredentials | None = None,
+    *,
+    config: Mapping[str, str] | None = None,
+    read_headers: Mapping[str, str] | None = None,
+    write_headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Storage:
+    """Make a storage of a Google Cloud Storage bucket."""
+    from icechunk.storage.gcs import GcsStorage, GcsTarget  # obstore loads slowly
+
+    of_store, of_client = arguments.divided(config)
+    of_store, unsigned = _unsigned(of_store, "google_skip_signature")
+    if credentials is None or unsigned:
+        credentials = gcs_credentials(anonymous=unsigned)
+    if not isinstance(credentials, GcsCredentials):
+        raise TypeError(f"credentials must be GcsCredentials, not {type(credentials).__name__}")
+    target = GcsTarget(
+        bucket=arguments.needs_name(bucket, "bucket", "gcs_storage"),
+        prefix=arguments.normal_prefix(prefix),
+        config=of_store,
+    )
+    sending = Sending(
+        read_headers=arguments.headers_of(headers, read_headers),
+        write_headers=arguments.headers_of(headers, write_headers),
+        options=of_client,
+    )
+    return GcsStorage(target, credentials, sending)
+
+
+def new_azure_blob(
+    account: str,
+    container: str,
+    prefix: str,
+    credentials: AzureCredentials | None = None,
+    *,
+    config: Mapping[str, str] | None = None,
+) -> Storage:
+    """Make a storage of an Azure Blob Storage container."""
+    from icechunk.storage.azure import AzureStorage, AzureTarget  # obstore loads slowly
+
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be str, not {type(prefix).__name__}")
+    of_store, of_client = arguments.divided(config)
+    of_store, unsigned = _unsigned(of_store, "azure_skip_signature")
+    if credentials is None or unsigned:
+        credentials = azure_credentials(anonymous=unsigned)
+    if not isinstance(credentials, AzureCredentials):
+        raise TypeError(f"credentials must be AzureCredentials, not {type(credentials).__name__}")
+    target = AzureTarget(
+        account=arguments.needs_name(account, "storage account", "azure_storage"),
+        container=arguments.needs_name(container, "container", "azure_storage"),
+        prefix=arguments.normal_prefix(prefix),
+        config=of_store,
+    )
+    return AzureStorage(target, credentials, Sending(options=of_client))
+
+
+def _unsigned(config: Pairs, long_name: str) -> tuple[Pairs, bool]:
+    """Take the option not to sign out of the others: it is a kind of credentials."""
+    names = {"skip_signature", long_name}
+    value = next((value for name, value in config if name in names), "false")
+    unsigned = value.lower() in {"1", "true", "on", "yes", "y"}
+    return tuple(pair for pair in config if pair[0] not in names), unsigned

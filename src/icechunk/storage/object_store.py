@@ -43,7 +43,7 @@ from icechunk.storage.ranges import split
 from icechunk.storage.tuning import Tuning
 
 if TYPE_CHECKING:
-    from obstore import Attributes, Bytes, GetOptions, ObjectMeta, PutMode
+    from obstore import Attributes, Bytes, GetOptions, ObjectMeta, PutMode, UpdateVersion
     from obstore.store import ObjectStore
 
     from icechunk.config import StorageSettings
@@ -64,6 +64,9 @@ class ObjectStorage(Storage):
     Subclasses say how to make its clients. Those are made when first used, never pickled, and made
     anew in a forked child.
     """
+
+    _compares_generations = False
+    """Conditions are on generation numbers, not on entity tags."""
 
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
@@ -213,7 +216,7 @@ class ObjectStorage(Storage):
                 mode=mode,
                 use_multipart=False,
             )
-            return _version(result["e_tag"])
+            return self._version(result["e_tag"], result["version"])
         except BaseException as error:
             failure = self._failure(error, "conditionally write", key)
             refused = isinstance(failure, PreconditionFailed)
@@ -327,11 +330,18 @@ class ObjectStorage(Storage):
 
     # Parts of requests
 
+    def _version(self, etag: str | None, generation: str | None) -> Version:
+        # Without quotes: every server takes it like that in a condition, some take nothing else.
+        return Version(
+            etag=None if etag is None else etag.strip('"'),
+            generation=generation if self._compares_generations else None,
+        )
+
     def _find(self, key: str, options: GetOptions | None = None) -> Found:
         result = library.obstore.get(self._read(), key, options=options)
         return Found(
             data=result.bytes().to_bytes(),
-            version=_version(result.meta["e_tag"]),
+            version=self._version(result.meta["e_tag"], result.meta["version"]),
             write_id=result.attributes.get(WRITE_ID),
         )
 
@@ -369,7 +379,10 @@ class ObjectStorage(Storage):
                 "entity tag for it, so it does not support conditional updates",
                 ErrorKind.OBJECT_STORE,
             )
-        return {"e_tag": expected.etag}
+        condition: UpdateVersion = {"e_tag": expected.etag}
+        if expected.generation is not None:
+            condition["version"] = expected.generation
+        return condition
 
     def _settle(
         self, key: str, attempt: Attempt, failure: StorageError, *, refused: bool
@@ -446,11 +459,6 @@ class _UploadOptions(TypedDict):
     use_multipart: bool
     chunk_size: int
     max_concurrency: int
-
-
-def _version(etag: str | None) -> Version:
-    # Without quotes: every server takes it like that in a condition, some take nothing else.
-    return Version(etag=None if etag is None else etag.strip('"'))
 
 
 def _whole(data: bytes, key: str, start: int, end: int) -> bytes:
