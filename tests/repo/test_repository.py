@@ -161,13 +161,6 @@ class TestCreate:
             Repository.create(storage, spec_version=version)
         assert keys(storage) == set()
 
-    @pytest.mark.parametrize("name", ["attribution"])
-    def test_what_is_not_there_yet_is_not_ignored(self, storage, name):
-        for method in (Repository.create, Repository.open, Repository.open_or_create):
-            with pytest.raises(NotImplementedError, match=name):
-                method(storage, **{name: {"s3://bucket/": None}})
-        assert keys(storage) == set()
-
     def test_many_at_once(self, storage):
         made, refused = [], []
 

@@ -101,6 +101,8 @@ class ObjectStorage(Storage):
 
     def get_if_changed(self, key: str, known: Version) -> tuple[bytes, Version] | None:
         """Download the object unless its entity tag is the known one."""
+        if known.etag is None:  # plain web servers may give none
+            return self.get_versioned(key)
 
         def download() -> Found | None:
             try:
