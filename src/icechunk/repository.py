@@ -1220,5 +1220,3 @@ def _object_id(text: str, what: str) -> bytes:
         return decode_id(text, OBJECT_ID_SIZE)
     except ValueError as error:
         raise IcechunkError(f"`{text}` is no {what} id: {error}", ErrorKind.UNKNOWN) from error
-
-

@@ -25,9 +25,9 @@ from icechunk.storage.credentials import (
     S3Refreshable,
     S3Static,
 )
-from icechunk.storage.factories import s3_storage
 from icechunk.storage.foreign import FileSource, ObjectSource, Source
 from icechunk.storage.object_store import ObjectStorage
+from icechunk.storage.s3_factories import s3_storage
 from icechunk.storage.tuning import Tuning
 
 if TYPE_CHECKING:
