@@ -27,6 +27,14 @@ _NEVER_SENT = ("NotSupportedError", "InvalidPathError", "UnknownConfigurationKey
 _REJECTED = re.compile(r"status code: 4(?!08|29)\d\d\b")  # by the server, for good
 _NOT_THERE = re.compile(r"status code: (405|501)\b|\bNotImplemented\b|\bMethodNotAllowed\b")
 _BUILDER = "builder error"
+_LOST = re.compile(
+    r"status code: 5\d\d\b|5\d\d Internal|HTTP error|error sending request|timed out"
+)
+_LATER = (
+    "; the store asks for fewer requests: try again later, lower max_concurrent_requests, or raise"
+    " storage.retries"
+)
+_AGAIN = "; try again, and raise storage.retries or storage.timeouts if it happens often"
 
 
 def translate(
@@ -50,8 +58,11 @@ def translate(
         message += "; plain http needs allow_http=True"
     if _RANGE in text:
         return StorageError(message, ErrorKind.INVALID_OBJECT_SIZE)
-    throttled = any(sign in text for sign in _THROTTLED)
-    return StorageError(message, ErrorKind.THROTTLED if throttled else ErrorKind.OBJECT_STORE)
+    if any(sign in text for sign in _THROTTLED):
+        return StorageError(message + _LATER, ErrorKind.THROTTLED)
+    if _LOST.search(text) is not None:
+        message += _AGAIN
+    return StorageError(message, ErrorKind.OBJECT_STORE)
 
 
 def had_no_effect(error: BaseException) -> bool:

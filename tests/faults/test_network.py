@@ -1,0 +1,276 @@
+"""Everything that can go wrong between us and a store, at every request of what sessions do.
+
+Whatever happens to a request: nothing wrong is read, no commit is lost or made twice, the error
+names the object, and trying again gets there.
+"""
+
+import asyncio
+import itertools
+import json
+import pickle
+
+import pytest
+from zarr.core.buffer import cpu, default_buffer_prototype
+
+import icechunk
+from icechunk import IcechunkError, Repository, RepositoryConfig, StorageSettings
+from icechunk.config import StorageRetriesSettings, StorageTimeoutSettings
+from icechunk.storage import WriteOutcomeUnknown
+from icechunk.testing.s3_stub import Fault, S3Stub
+
+PROTOTYPE = default_buffer_prototype()
+MOST_REQUESTS = 60
+"""More than anything here makes: a test that gets there does not end by itself."""
+
+FAULTS = [
+    Fault("reset before", before=True, drop=True),
+    Fault("reset after", drop=True),
+    Fault("503 before", before=True, status=503),
+    Fault("503 after", status=503),
+    Fault("500 after", status=500),
+    Fault("429", before=True, status=429),
+    Fault("503 with Retry-After", before=True, status=503, headers={"Retry-After": "0"}),
+    Fault("half a body", keep=0.5),
+    Fault("half a body as if whole", shorten=0.5),
+    Fault("nothing as if whole", shorten=0.0),
+    Fault("wrong entity tag", etag="0123456789abcdef0123456789abcdef"),
+    Fault("an hour ahead", ahead_seconds=3600),
+]
+STALLS = [Fault("stall before", before=True, stall=True), Fault("stall after", stall=True)]
+
+
+def settings(tries):
+    return StorageSettings(
+        retries=StorageRetriesSettings(max_tries=tries, initial_backoff_ms=1, max_backoff_ms=2),
+        timeouts=StorageTimeoutSettings(
+            connect_timeout_ms=1000,
+            read_timeout_ms=150,
+            operation_timeout_ms=2000,
+            operation_attempt_timeout_ms=150,
+        ),
+    )
+
+
+def document(n):
+    grid = {"name": "regular", "configuration": {"chunk_shape": [1]}}
+    return json.dumps({"node_type": "array", "shape": [n], "chunk_grid": grid}).encode()
+
+
+def put(store, key, data):
+    asyncio.run(store.set(key, cpu.Buffer.from_bytes(data)))
+
+
+OLD = {"a/zarr.json": document(4)} | {f"a/c/{i}": f"old value {i}".encode() * 9 for i in range(4)}
+EDITS = {f"a/c/{i}": f"new value {i}".encode() * 8 for i in (1, 3)} | {"b/zarr.json": document(2)}
+EDITS |= {"b/c/0": b"in a new array" * 9}
+NEW = OLD | EDITS
+
+
+@pytest.fixture(scope="module")
+def server():
+    with S3Stub() as stub:
+        repo = Repository.create(storage_in(stub, "template"), config(3))
+        session = repo.writable_session("main")
+        for key, data in OLD.items():
+            put(session.store, key, data)
+        session.commit("old")
+        yield stub
+
+
+@pytest.fixture
+def place(server):
+    """Make repositories like the first one, by number."""
+    numbers = itertools.count()
+
+    def fresh():
+        prefix = f"case-{next(numbers)}"
+        server.clone("template", prefix)
+        return storage_in(server, prefix), prefix
+
+    yield fresh
+    server.disarm()
+    for key in [key for key in server.objects if key.startswith("case-")]:
+        del server.objects[key]
+
+
+def storage_in(server, prefix):
+    return icechunk.s3_storage(
+        bucket=server.bucket,
+        prefix=prefix,
+        region="us-east-1",
+        endpoint_url=server.endpoint,
+        allow_http=True,
+        force_path_style=True,
+        access_key_id="a-key",
+        secret_access_key="a-secret",
+    )
+
+
+def config(tries):
+    return RepositoryConfig(inline_chunk_threshold_bytes=16, storage=settings(tries))
+
+
+def values(store):
+    keys = list(store.list())
+    found = asyncio.run(store.get_partial_values(PROTOTYPE, [(key, None) for key in keys]))
+    return {key: value.to_bytes() for key, value in zip(keys, found, strict=True)}
+
+
+def stored(storage):
+    """Look as somebody else does, while all is well: messages of the branch, and all values."""
+    repo = Repository.open(storage, config(1))
+    history = [entry.message for entry in repo.ancestry(branch="main")]
+    return history, values(repo.readonly_session("main").store)
+
+
+def check_error(error, prefix, fault):
+    """An error says what it was about and is none of Python's or of a library."""
+    text = str(error)
+    if fault.shorten is None:
+        assert prefix in text or "snapshots/" in text, text
+    else:
+        assert any(name in text for name in ("repo", "snapshots/", "manifests/", "chunks/", prefix))
+    if isinstance(error, icechunk.StorageError) and fault.shorten is None:
+        assert "try again" in text or "before trying again" in text, text
+    assert "a-secret" not in text
+    if "ahead" in fault.name:
+        assert "set the clock" in text
+    if isinstance(error, WriteOutcomeUnknown):
+        assert "look at the branch" in text or "unknown" in text or "may yet" in text
+
+
+def each_request(server, fault, *, often=False):
+    """Arm a fault at request 0, 1, 2... until there is no such request any more."""
+    for number in range(MOST_REQUESTS):
+        yield number, lambda number=number: server.arm(fault, number, often=often)
+        if len(server.requests) <= number:
+            return
+        server.disarm()
+    raise AssertionError("it never ends")
+
+
+def named(faults):
+    return [pytest.param(fault, id=fault.name) for fault in faults]
+
+
+def sweep_commits(server, place, fault, tries, *, often=False):
+    outcomes = set()
+    for _, arm in each_request(server, fault, often=often):
+        storage, prefix = place()
+        session = Repository.open(storage, config(tries)).writable_session("main")
+        for key, data in EDITS.items():
+            put(session.store, key, data)
+        arm()
+        try:
+            session.commit("new")
+            outcome = "committed"
+        except WriteOutcomeUnknown as error:
+            check_error(error, prefix, fault)
+            outcome = "unknown"
+        except IcechunkError as error:
+            check_error(error, prefix, fault)
+            outcome = "failed"
+        requests = len(server.requests)
+        server._fault = None
+        history, found = stored(storage)
+        if outcome == "committed":
+            assert history == ["new", "old", "Repository initialized"]
+        elif outcome == "failed":
+            assert history == ["old", "Repository initialized"], fault
+        assert found == (NEW if history[0] == "new" else OLD)
+        if history[0] != "new":  # whoever is not sure looks, as here, and tries again
+            session.commit("new")
+            assert stored(storage) == (["new", "old", "Repository initialized"], NEW)
+        outcomes.add(outcome)
+        del server.requests[requests:]
+    return outcomes
+
+
+@pytest.mark.parametrize("fault", named(FAULTS))
+def test_no_commit_is_lost_or_doubled(server, place, fault):
+    outcomes = sweep_commits(server, place, fault, 1)
+    assert "committed" in outcomes  # at least when the fault comes too late
+    if fault.drop or fault.status is not None:
+        assert "failed" in outcomes
+        assert ("unknown" in outcomes) is fault.before
+
+
+@pytest.mark.parametrize("fault", named(f for f in FAULTS if "as if" not in f.name))
+def test_one_fault_is_survived_where_requests_are_repeated(server, place, fault):
+    outcomes = sweep_commits(server, place, fault, 3)
+    if fault.drop or fault.status is not None:
+        assert outcomes == {"committed"}
+    else:
+        assert outcomes <= {"committed", "failed"}
+
+
+@pytest.mark.parametrize("fault", named([FAULTS[0], FAULTS[1], FAULTS[3], FAULTS[5]]))
+def test_a_store_that_goes_away_for_good(server, place, fault):
+    sweep_commits(server, place, fault, 1, often=True)
+
+
+@pytest.mark.parametrize("fault", named(STALLS))
+def test_a_commit_does_not_wait_for_ever(server, place, fault):
+    sweep_commits(server, place, fault, 1)
+
+
+@pytest.mark.parametrize("fault", named([*FAULTS, STALLS[1]]))
+@pytest.mark.parametrize("tries", [1, 3])
+def test_nothing_wrong_is_read(server, place, fault, tries):
+    storage, prefix = place()
+    for _, arm in each_request(server, fault):
+        arm()
+        try:
+            repo = Repository.open(storage, config(tries))
+            store = repo.readonly_session("main").store
+            assert values(store) == OLD
+            for key, data in OLD.items():
+                assert asyncio.run(store.get(key, PROTOTYPE)).to_bytes() == data
+        except IcechunkError as error:
+            check_error(error, prefix, fault)
+            requests = len(server.requests)
+            server._fault = None
+            assert stored(storage) == (["old", "Repository initialized"], OLD)
+            del server.requests[requests:]
+
+
+@pytest.mark.parametrize("fault", named([f for f in FAULTS if "429" not in f.name]))
+def test_forks_come_back_whole_or_not_at_all(server, place, fault):
+    for _, arm in each_request(server, fault):
+        storage, prefix = place()
+        session = Repository.open(storage, config(1)).writable_session("main")
+        put(session.store, "b/zarr.json", EDITS["b/zarr.json"])
+        arm()
+        steps, doubtful = 0, []
+        fork = back = None
+        for _ in range(2):  # as a user would: what failed is tried again, with the store well
+            try:
+                if fork is None:
+                    fork = session.fork()
+                    back = pickle.loads(pickle.dumps(fork))
+                    steps = 1
+                if steps == 1:
+                    for key, data in EDITS.items():
+                        put(back.store, key, data)
+                    steps = 2
+                if steps == 2:
+                    session.merge(pickle.loads(pickle.dumps(back)))
+                    steps = 3
+                session.commit("new")
+                break
+            except IcechunkError as error:
+                check_error(error, prefix, fault)
+                requests = len(server.requests)
+                server._fault = None
+                history, found = stored(storage)
+                assert found == (NEW if history[0] == "new" else OLD)
+                if history[0] == "new":
+                    doubtful.append(error)
+                    break
+        else:
+            raise AssertionError("a second try failed on a store that is well")
+        assert all(isinstance(error, WriteOutcomeUnknown) for error in doubtful)
+        requests = len(server.requests)
+        server._fault = None
+        assert stored(storage) == (["new", "old", "Repository initialized"], NEW)
+        del server.requests[requests:]
