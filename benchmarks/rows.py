@@ -170,6 +170,29 @@ WORKS: tuple[Work, ...] = (
     ),
     *(
         Work(
+            f"set-virtual{suffix}",
+            "set_virtual",
+            (
+                Row(
+                    f"set {{count}} virtual refs as columns and commit, {what}",
+                    "arrays",
+                    at_least=5,
+                ),
+                Row("  of it to set them", "arrays_set"),
+                Row(f"make, set, commit {{count}} as objects, {what}", "objects", at_least=1.5),
+                Row("  of it to make them", "objects_make"),
+                Row("  of it to set them", "objects_set"),
+            ),
+            {**MILLION, "per_file": per_file},
+            {**TENTH, "per_file": per_file},
+        )
+        for suffix, what, per_file in (
+            ("", "100 per file", 100),
+            ("-scattered", "each in its own file", 1),
+        )
+    ),
+    *(
+        Work(
             f"commit-few-{kind}",
             "commit_few",
             (

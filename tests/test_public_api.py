@@ -89,6 +89,7 @@ NAMES = {
     "UpdateType",
     "VersionSelection",
     "VirtualChunkContainer",
+    "VirtualChunkSpec",
     "__version__",
     "azure_anonymous_credentials",
     "azure_credentials",
@@ -372,7 +373,7 @@ SIGNATURES = {
     "gcs_store": "opts=None",
     "http_store": "opts=None, headers=None",
     "local_filesystem_store": "path",
-    "virtual.VirtualChunkSpec": """
+    "VirtualChunkSpec": """
         index, location, offset, length, etag_checksum=None, last_updated_at_checksum=None""",
     "VirtualChunkContainer": "url_prefix, store, name=None",
     "RepositoryConfig": """

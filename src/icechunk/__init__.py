@@ -121,7 +121,7 @@ from icechunk.storage import (
     tigris_storage,
 )
 from icechunk.store import IcechunkStore
-from icechunk.virtual import VirtualChunkContainer
+from icechunk.virtual import VirtualChunkContainer, VirtualChunkSpec
 
 __all__ = [
     "AlreadyExistsError",
@@ -199,6 +199,7 @@ __all__ = [
     "UpdateType",
     "VersionSelection",
     "VirtualChunkContainer",
+    "VirtualChunkSpec",
     "__version__",
     "azure_anonymous_credentials",
     "azure_credentials",
