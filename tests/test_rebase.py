@@ -467,6 +467,22 @@ def test_after_a_reset_moves_that_do_not_work_any_more_are_refused(repo):
     assert "later/zarr.json" in keys(gone)
 
 
+def test_after_a_reset_chunks_beyond_the_grid_are_not_lost_silently(repo):
+    base = repo.lookup_branch("main")
+    others(repo, lambda e: e.node("b", array(9)))
+    session = repo.writable_session("main")
+    Edit(session).write("b", 0, 7)
+    repo.reset_branch("main", base)
+    with pytest.raises(RebaseFailedError) as caught:
+        session.commit("lost", rebase_with=BasicConflictSolver())
+    (conflict,) = caught.value.conflicts
+    assert (conflict.conflict_type, conflict.path) == (T.ChunksUpdatedInUpdatedArray, "/b")
+    assert "b/c/7" in keys(session)
+    Edit(session).clear("b", 7)
+    session.commit("what fits", rebase_with=BasicConflictSolver())
+    assert "b/c/0" in keys(repo.readonly_session("main"))
+
+
 def test_an_amended_tip_is_compared_as_one_commit(repo):
     others(repo, lambda e: e.write("b", 0))
     session = repo.writable_session("main")

@@ -26,6 +26,7 @@ from icechunk.changes.conflicts import (
 from icechunk.changes.moves import Arrangement, RequestedMove
 from icechunk.changes.solvers import ConflictSolver
 from icechunk.changes.workspace import Workspace
+from icechunk.chunks import ChunkKind, in_grid
 from icechunk.chunks.arrays import Coords
 from icechunk.errors import (
     AlreadyExistsError,
@@ -194,14 +195,30 @@ def _require_nodes(workspace: Workspace, tip: bytes) -> None:
 
 
 def _require_places(workspace: Workspace, tip: bytes) -> None:
-    """Refuse to go where the places of nodes that we created or moved are taken.
+    """Refuse to go where what we created, moved or wrote has no place.
 
-    What was deleted only on the history left behind is there again, and no log tells.
+    What was deleted or enlarged only on the history left behind is there again or as small as it
+    was, and no log tells.
     """
     changes = workspace.changes
     nodes = workspace.context.assets.snapshot(tip).nodes
     ours = OurEdits.of(changes, workspace.base.nodes)
     conflicts = find_conflicts(Comparison(ours, TransactionLog(tip), lambda: nodes))
     conflicts = conflicts or _clashes_of_moves(changes.moves or (), nodes)
+    conflicts += _chunks_without_place(ours, nodes)
     if conflicts:
         raise RebaseFailedError(encode_id(tip), [clash.public() for clash in conflicts])
+
+
+def _chunks_without_place(ours: OurEdits, nodes: NodeTable) -> list[Clash]:
+    """Find arrays whose grid does not have all the chunks that we wrote."""
+    clashes = []
+    for node_id, chunks in ours.chunks.items():
+        node = nodes.find_id(node_id)
+        if node is None or node.array is None or node_id in ours.updated_arrays:
+            continue
+        written = chunks.table.take(chunks.kept & (chunks.table.kinds != ChunkKind.DELETED))
+        grid = node.array.num_chunks
+        if written.rank != len(grid) or not in_grid(written, grid).all():
+            clashes.append(Clash(ConflictType.ChunksUpdatedInUpdatedArray, node.path, node_id))
+    return clashes
