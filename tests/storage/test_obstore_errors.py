@@ -40,6 +40,14 @@ STATUS = "Server returned non-2xx status code: "
             ErrorKind.INVALID_OBJECT_SIZE,
             True,
         ),
+        (
+            exceptions.GenericError(
+                "Wanted range starting at 10, but object was only 10 bytes long"
+            ),
+            StorageError,
+            ErrorKind.INVALID_OBJECT_SIZE,
+            False,
+        ),
     ],
 )
 def test_kinds(error, expected, kind, certain):

@@ -359,6 +359,34 @@ def test_copies_that_fail_are_not_tried_otherwise(s3_server, monkeypatch):
     assert not storage.exists("overwritten/one")
 
 
+@pytest.mark.parametrize("bucket_is_there", [True, False])
+def test_servers_that_complain_of_what_is_gone(s3_server, monkeypatch, bucket_is_there):
+    """Google's and Azure's delete one by one, in any order, and stop at what is not there."""
+    import obstore
+
+    storage = s3_server.storage()
+    keys = [f"chunks/{number}" for number in range(5)]
+    for key in keys:
+        storage.put(key, b"x")
+    real = obstore.delete
+
+    def one_by_one(store, paths):
+        for path in [paths] if isinstance(paths, str) else paths:
+            if not bucket_is_there:
+                raise FileNotFoundError("404 Not Found: The specified bucket does not exist")
+            if path == "chunks/gone":
+                raise FileNotFoundError("Object at location chunks/gone not found: 404 Not Found")
+            real(store, path)
+
+    monkeypatch.setattr(obstore, "delete", one_by_one)
+    if not bucket_is_there:
+        with pytest.raises(StorageError, match="the bucket does not exist"):
+            storage.delete(["chunks/gone", *keys])
+        return
+    storage.delete([keys[0], "chunks/gone", *keys[1:4]])
+    assert [info.key for info in storage.list()] == [keys[4]]
+
+
 def test_pickles_hold_no_client(s3_server):
     storage = s3_server.storage()
     storage.put("repo", b"x")

@@ -38,7 +38,7 @@ from icechunk.storage.base import (
 )
 from icechunk.storage.conditional import WRITE_ID, Attempt, Found, Outcome, classify
 from icechunk.storage.defaults import cloud_settings
-from icechunk.storage.obstore_errors import cannot_copy, had_no_effect, translate
+from icechunk.storage.obstore_errors import cannot_copy, had_no_effect, is_absence, translate
 from icechunk.storage.ranges import split
 from icechunk.storage.tuning import Tuning
 
@@ -276,7 +276,21 @@ class ObjectStorage(Storage):
             self._call("delete", None, partial(self._delete, batch))
 
     def _delete(self, keys: Sequence[str]) -> None:
-        library.obstore.delete(self._write(), keys)
+        try:
+            library.obstore.delete(self._write(), keys)
+        except FileNotFoundError as error:
+            # Where objects are deleted one by one, an absent one ends the batch before the rest.
+            if not is_absence(error):
+                raise
+            with ThreadPoolExecutor(self._tuning.max_requests) as pool:
+                list(pool.map(self._delete_if_there, keys))
+
+    def _delete_if_there(self, key: str) -> None:
+        try:
+            library.obstore.delete(self._write(), key)
+        except FileNotFoundError as error:
+            if not is_absence(error):
+                raise
 
     # Coroutines
 

@@ -18,7 +18,7 @@ _LONGEST = 500  # characters
 _QUERY = re.compile(r"(https?://[^\s?\"]+)\?[^\s\"]+")  # signed URLs carry their signature here
 _BUCKET_MISSING = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 _THROTTLED = ("429 Too Many Requests", "SlowDown", "503 Slow Down", "503 Service Unavailable")
-_RANGE = "416 Range Not Satisfiable"
+_RANGE = ("416 Range Not Satisfiable", "Wanted range starting at")
 
 # Names of the classes in obstore's module of exceptions.
 _REFUSED = ("AlreadyExistsError", "PreconditionError")
@@ -48,7 +48,7 @@ def translate(
         return StorageError(
             f"could not {verb} {subject}: the bucket does not exist", ErrorKind.OBJECT_STORE
         )
-    if isinstance(error, FileNotFoundError):
+    if is_absence(error):
         return ObjectNotFound(f"object not found: {key!r} in {place}")
     if _is_one_of(error, _REFUSED):
         return PreconditionFailed(f"{subject} is not in the expected state: {text}")
@@ -56,13 +56,19 @@ def translate(
         message += "; check the credentials and their permissions"
     elif _BUILDER in text:
         message += "; plain http needs allow_http=True"
-    if _RANGE in text:
+    if any(sign in text for sign in _RANGE):
         return StorageError(message, ErrorKind.INVALID_OBJECT_SIZE)
     if any(sign in text for sign in _THROTTLED):
         return StorageError(message + _LATER, ErrorKind.THROTTLED)
     if _LOST.search(text) is not None:
         message += _AGAIN
     return StorageError(message, ErrorKind.OBJECT_STORE)
+
+
+def is_absence(error: BaseException) -> bool:
+    """Tell whether there is no such object, as opposed to no such bucket."""
+    missing = any(sign in str(error) for sign in _BUCKET_MISSING)
+    return isinstance(error, FileNotFoundError) and not missing
 
 
 def had_no_effect(error: BaseException) -> bool:
