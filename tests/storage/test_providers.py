@@ -581,3 +581,52 @@ def test_expiry_in_the_near_future_is_no_obstacle():
         )
         Storage.new_s3(options, "b", "p", credentials).get("repo")
     assert "AKIAREFRESHED" in server.sent("authorization")[0]
+
+
+def test_secrets_are_neither_logged_nor_told(caplog):
+    caplog.set_level(0)
+    icechunk.set_logs_filter("trace")
+    told = f"{SECRET} AKIAREFRESHED"
+    try:
+        with serving(lambda request: Answer(400, {}, told.encode())) as server:
+            for storage in (
+                s3(server.url),
+                s3(server.url, access_key_id=None, secret_access_key=None, get_credentials=s3_key),
+                gcs(server.url),
+                gcs(server.url, bearer_token=None, get_credentials=gcs_token),
+                azure(server.url),
+                gcs(server.url, bearer_token=None, anonymous=True, headers={"x-a": SECRET}),
+            ):
+                with pytest.raises(IcechunkError) as caught:
+                    Repository.open(storage.configured(ONCE))
+                error = caught.value
+                told = str(error) + repr(error) + repr(error.__cause__) + repr(error.__context__)
+                assert "400" in told
+                assert SECRET not in told + repr(storage) + str(storage)
+    finally:
+        icechunk.set_logs_filter(None)
+    assert server.requests
+    assert SECRET not in caplog.text
+
+
+def test_a_repository_opens_without_the_right_to_list(tmp_path):
+    written = Repository.create(icechunk.local_filesystem_storage(str(tmp_path)))
+    written.create_tag("t", written.lookup_branch("main"))
+
+    def answer(request):
+        path = request.path.partition("?")[0].removeprefix("/bucket/a/b/")
+        if "list-type" in request.path or request.method != "GET":
+            return Answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>")
+        file = tmp_path / path
+        if not file.is_file():
+            return Answer(404, {}, b"<Error><Code>NoSuchKey</Code></Error>")
+        return Answer(200, META, file.read_bytes())
+
+    with serving(answer) as server:
+        repo = Repository.open(s3(server.url).configured(ONCE))
+        assert repo.list_branches() == {"main"}
+        assert repo.list_tags() == {"t"}
+        assert repo.readonly_session(tag="t").snapshot_id
+        with pytest.raises(StorageError, match="AccessDenied"):
+            list(s3(server.url).configured(ONCE).list())
+    assert not any("list-type" in request.path for request in server.requests[:-1])
