@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,6 +14,7 @@ from icechunk.config.containers import VirtualChunkContainer
 __all__ = ["VirtualChunkContainer", "VirtualChunkSpec"]
 
 _LIMIT: Final = 1 << 64
+_PACK: Final = [struct.Struct(f"={rank}I").pack for rank in range(9)]
 _make = tuple.__new__
 
 
@@ -64,7 +66,10 @@ class VirtualChunkSpec(tuple[bytes, str, int, int, str | None, datetime | None])
             raise TypeError(f"location must be str, not {type(location).__name__}")
         if etag_checksum is not None or last_updated_at_checksum is not None:
             _check_checksums(etag_checksum, last_updated_at_checksum)
-        coords = array("I", index).tobytes()
+        try:
+            coords = _PACK[len(index)](*index)
+        except (struct.error, IndexError):
+            coords = array("I", index).tobytes()  # of many axes; or it says what is wrong
         return _make(
             cls, (coords, location, offset, length, etag_checksum, last_updated_at_checksum)
         )

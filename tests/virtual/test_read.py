@@ -13,6 +13,7 @@ from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
 from icechunk import ErrorKind, IcechunkError, containers_credentials, s3_credentials
+from icechunk.config.object_stores import azure_store
 from icechunk.credentials import HttpAccess, LocalFileSystemAccess
 
 from .conftest import DATA, MODIFIED
@@ -280,6 +281,55 @@ def test_headers_are_sent_and_do_not_follow_redirects(web, other_web):
     assert secret not in repr(other_web.requests)
     put(session, "vcc://web/none")
     assert secret not in fails(session, ErrorKind.VIRTUAL_CHUNK_FETCH)
+
+
+@pytest.mark.parametrize("name", ["X-Api-Key", "x-amz-security-token"])
+def test_other_headers_do_not_reach_other_hosts_either(web, other_web, name):
+    quick = icechunk.StorageSettings(
+        retries=icechunk.StorageRetriesSettings(max_tries=1, initial_backoff_ms=1, max_backoff_ms=1)
+    )
+    session = web_session(web, icechunk.http_store(headers={name: "very-secret"}))
+    access = containers_credentials({f"{web.url}/data/": HttpAccess})
+    storage = session._workspace.context.storage
+    repo = icechunk.Repository.open(storage, icechunk.RepositoryConfig(storage=quick), access)
+    session = repo.writable_session("main")
+    put(session, "vcc://web/f")
+    assert get(session) == DATA[:10]
+    assert web.requests[-1][1][name.lower()] == "very-secret"
+    web.redirects["/data/moved"] = f"http://localhost:{other_web.port}/data/f"
+    put(session, "vcc://web/moved")
+    assert "very-secret" not in fails(session, ErrorKind.VIRTUAL_CHUNK_FETCH)
+    assert not other_web.requests
+
+
+# --- Google and Azure, as far as a web server can stand for them ----------------------------------
+
+
+def test_google_cloud_storage(web):
+    web.objects["/bucket/pre%2Ff"] = DATA
+    store = icechunk.gcs_store({"base_url": web.url, "allow_http": "true"})
+    container = icechunk.VirtualChunkContainer("gs://bucket/pre/", store, "google")
+    key = icechunk.gcs_credentials(bearer_token="a-token")
+    session = open_repository([container], {"gs://bucket/pre/": key}).writable_session("main")
+    put(session, "vcc://google/f", offset=3, checksum="tag")
+    fails(session, ErrorKind.VIRTUAL_CHUNK_MODIFIED)  # this server wants quotes
+    path, headers = web.requests[-1]
+    assert (path, headers["if-match"]) == ("/bucket/pre%2Ff", "tag")
+    assert headers["authorization"] == "Bearer a-token"
+    put(session, "gs://bucket/pre/f", offset=3)
+    assert get(session) == DATA[3:13]
+
+
+def test_azure_blob_storage(web):
+    web.objects["/pre/f"] = DATA
+    web.objects["/container/pre/f"] = DATA
+    store = azure_store(account="account", config={"endpoint": web.url, "allow_http": "true"})
+    container = icechunk.VirtualChunkContainer("az://container/pre/", store, "azure")
+    key = icechunk.azure_credentials(access_key="c2VjcmV0LWtleQ==")
+    session = open_repository([container], {"az://container/pre": key}).writable_session("main")
+    put(session, "vcc://azure/f", offset=3)
+    assert get(session) == DATA[3:13]
+    assert web.requests[-1][1]["authorization"].startswith("SharedKey account:")
 
 
 # --- S3 -------------------------------------------------------------------------------------------
