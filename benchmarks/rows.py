@@ -248,6 +248,25 @@ WORKS: tuple[Work, ...] = (
     *through_zarr("native", "{count} chunks of 1 kB, local disk", 10_000, 1000, 1.5, 2),
     *through_zarr("medium", "{count} chunks of 128 kB, local disk", 2000, 128 * 1024, 2, 2.5),
     *through_zarr("large", "{count} chunks of 4 MB, local disk", 64, 4 * 1024 * 1024, None, 2),
+    *(
+        Work(
+            f"distant{suffix}",
+            "distant",
+            tuple(
+                Row(
+                    f"{verb} {{count}} chunks of 64 kB, S3 {{latency_ms}} ms away, {what}",
+                    verb,
+                    at_most=1.2,
+                    as_multiple=True,
+                )
+                for verb in ("write", "read")
+            ),
+            {"count": 2000, "size": 64 * 1024, "latency_ms": 20, "at_once": at_once},
+            {"count": 300, "size": 64 * 1024, "latency_ms": 20, "at_once": at_once},
+            sides={OURS: {"ours": OURS_INTERPRETER}, REFERENCE: {"ours": OURS_INTERPRETER}},
+        )
+        for suffix, what, at_once in (("", "10 at once", 10), ("-many", "100 at once", 100))
+    ),
     Work(
         "forks",
         "forks",
