@@ -304,4 +304,20 @@ WORKS: tuple[Work, ...] = (
         TENTH,
         sides={OURS: {}},
     ),
+    Work(
+        "memory-workers",
+        "worker_memory",
+        (
+            Row(
+                "peak memory of a worker, {workers} of them write {count} refs of 100 kB",
+                "most",
+                "MB",
+                at_most=300,
+            ),
+            Row("  of the one that needs least", "least", "MB"),
+        ),
+        {**MILLION, "workers": 8},
+        {**TENTH, "workers": 8},
+        sides={OURS: {}},
+    ),
 )
