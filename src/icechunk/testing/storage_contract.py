@@ -24,6 +24,7 @@ import pytest
 from icechunk.config import StorageSettings
 from icechunk.errors import ErrorKind, InvalidInputError, StorageError
 from icechunk.storage.base import ObjectNotFound, PreconditionFailed, Storage, Version
+from icechunk.storage.check import check_storage
 
 _HIDDEN = ("a\0b", "a\nb", "repo#1", "a/b#123", "\ud800")
 
@@ -187,6 +188,19 @@ class StorageContract:
         with pytest.raises(PreconditionFailed, match="repo"):
             storage.put_if("repo", b"third", second)
         assert storage.get("repo") == b"unconditional"
+
+    def test_tells_what_it_refuses(self, storage: Storage) -> None:
+        assert not storage.refuses("repo", b"first", None)
+        _, first = storage.get_versioned("repo")
+        assert storage.refuses("repo", b"second", None)
+        assert not storage.refuses("repo", b"third", first)
+        assert storage.refuses("repo", b"fourth", first)
+        assert storage.get("repo") == b"third"
+
+    def test_a_check_finds_it_safe_and_leaves_nothing(self, storage: Storage) -> None:
+        found = check_storage(storage)
+        assert found.is_safe, found
+        assert list(storage.list()) == []
 
     def test_a_deleted_object_is_not_replaced(self, storage: Storage) -> None:
         version = storage.put_if("repo", b"first", None)
