@@ -378,3 +378,17 @@ def test_versions_are_of_the_content_asked_for_last(storage):
         storage.put_if("repo", b"three", two)
     assert LocalStorage(storage.root).get_versioned("repo") == (b"one", one)
     assert pickle.loads(pickle.dumps(storage)).get_versioned("repo") == (b"one", one)
+
+
+def test_a_copy_survives_being_overtaken_by_a_replacement(tmp_path, monkeypatch):
+    storage = LocalStorage(tmp_path)
+    storage.put("repo", b"content")
+
+    def replaced_meanwhile(source, target):  # what link(2) says of a file that has no name left
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", source)
+
+    monkeypatch.setattr(os, "link", replaced_meanwhile)
+    storage.copy("repo", "overwritten/1")
+    assert storage.get("overwritten/1") == b"content"
+    with pytest.raises(ObjectNotFound, match="absent"):
+        storage.copy("absent", "overwritten/2")

@@ -199,6 +199,10 @@ class LocalStorage(Storage):
                 # The source is missing, or the directory of the target is.
                 os.makedirs(os.path.dirname(link), exist_ok=True)
                 os.link(path, link)
+        except FileNotFoundError:
+            # Again: there is no source, or it was replaced between being found and being linked,
+            # which the system takes for missing. Reading finds out which.
+            super().copy(source, target)
         except OSError as error:
             if error.errno in _NO_HARD_LINKS:
                 super().copy(source, target)
