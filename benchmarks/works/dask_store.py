@@ -40,7 +40,7 @@ class Work:
         self.folder, self.tasks, self.target = folder, tasks, target
         dask.config.set({"distributed.scheduler.worker-ttl": None})
         self.cluster = LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
         )
         self.client = Client(self.cluster)
         self.client.run(prepare_worker)
