@@ -276,3 +276,5 @@ def test_redirect_settings_reach_the_target(web):
         assert isinstance(storage, RedirectStorage)
         assert storage.configured(None) is storage
         assert storage.target()._tuning.max_tries == 1
+        size = 100 * 2**20
+        assert storage.requests_for(size) == storage.target().requests_for(size) > 1

@@ -98,6 +98,9 @@ class RedirectStorage(Storage):
     async def get_range_async(self, key: str, start: int, end: int) -> bytes:  # noqa: D102
         return await self.target().get_range_async(key, start, end)
 
+    def requests_for(self, size: int, *, writing: bool = False) -> int:  # noqa: D102
+        return self.target().requests_for(size, writing=writing)
+
     # Writing
 
     def put(self, key: str, data: BytesLike) -> None:  # noqa: D102
