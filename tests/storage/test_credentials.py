@@ -377,3 +377,10 @@ def test_one_refresh_at_a_time():
         may_return.set()
         assert {run.result() for run in [first, *others]} == {S3StaticCredentials("a", "b")}
     assert calls == ["slow"]
+
+
+def test_functions_are_offered_with_the_storages_too():
+    from icechunk import storage
+
+    for name in ("s3_credentials", "gcs_credentials", "azure_credentials", "GcsBearerCredential"):
+        assert getattr(storage, name) is getattr(public, name)

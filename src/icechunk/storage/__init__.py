@@ -23,6 +23,7 @@ from icechunk.config.object_stores import (
     s3_store,
 )
 from icechunk.storage.attribution import Attribution
+from icechunk.storage.azure_credentials import azure_credentials
 from icechunk.storage.base import (
     ObjectInfo,
     ObjectNotFound,
@@ -42,6 +43,7 @@ from icechunk.storage.factories import (
     local_filesystem_storage,
     redirect_storage,
 )
+from icechunk.storage.gcs_credentials import GcsBearerCredential, gcs_credentials
 from icechunk.storage.local import LocalStorage
 from icechunk.storage.memory import MemoryStorage
 from icechunk.storage.s3_factories import (
@@ -56,6 +58,7 @@ __all__ = [
     "AnyObjectStoreConfig",
     "Attribution",
     "ChecksumAlgorithm",
+    "GcsBearerCredential",
     "LocalStorage",
     "MemoryStorage",
     "ObjectInfo",
@@ -75,8 +78,10 @@ __all__ = [
     "StorageTimeoutSettings",
     "Version",
     "WriteOutcomeUnknown",
+    "azure_credentials",
     "azure_storage",
     "azure_store",
+    "gcs_credentials",
     "gcs_storage",
     "gcs_store",
     "hf_storage",
