@@ -39,14 +39,19 @@ FAULTS = [
 STALLS = [Fault("stall before", before=True, stall=True), Fault("stall after", stall=True)]
 
 
-def settings(tries):
+PATIENCE_MS = 10_000
+"""Of clients whose requests are not held up: a busy machine must not look like a stall."""
+IMPATIENCE_MS = 250
+
+
+def settings(tries, patience_ms):
     return StorageSettings(
         retries=StorageRetriesSettings(max_tries=tries, initial_backoff_ms=1, max_backoff_ms=2),
         timeouts=StorageTimeoutSettings(
-            connect_timeout_ms=1000,
-            read_timeout_ms=150,
-            operation_timeout_ms=2000,
-            operation_attempt_timeout_ms=150,
+            connect_timeout_ms=10_000,
+            read_timeout_ms=patience_ms,
+            operation_timeout_ms=20_000,
+            operation_attempt_timeout_ms=patience_ms,
         ),
     )
 
@@ -106,8 +111,9 @@ def storage_in(server, prefix):
     )
 
 
-def config(tries):
-    return RepositoryConfig(inline_chunk_threshold_bytes=16, storage=settings(tries))
+def config(tries, fault=None):
+    patience_ms = IMPATIENCE_MS if fault is not None and fault.stall else PATIENCE_MS
+    return RepositoryConfig(inline_chunk_threshold_bytes=16, storage=settings(tries, patience_ms))
 
 
 def values(store):
@@ -157,7 +163,7 @@ def sweep_commits(server, place, fault, tries, *, often=False):
     outcomes = set()
     for _, arm in each_request(server, fault, often=often):
         storage, prefix = place()
-        session = Repository.open(storage, config(tries)).writable_session("main")
+        session = Repository.open(storage, config(tries, fault)).writable_session("main")
         for key, data in EDITS.items():
             put(session.store, key, data)
         arm()
@@ -221,7 +227,7 @@ def test_nothing_wrong_is_read(server, place, fault, tries):
     for _, arm in each_request(server, fault):
         arm()
         try:
-            repo = Repository.open(storage, config(tries))
+            repo = Repository.open(storage, config(tries, fault))
             store = repo.readonly_session("main").store
             assert values(store) == OLD
             for key, data in OLD.items():
