@@ -125,7 +125,7 @@ def test_reading_creates_nothing(tmp_path):
     with pytest.raises(ObjectNotFound):
         storage.get_versioned("repo")
     with pytest.raises(PreconditionFailed):
-        storage.put_if("repo", b"x", storage._version(b""))
+        storage.put_if("repo", b"x", local_module._version(b""))
     assert os.listdir(tmp_path) == []
     storage.prepare()
     assert os.listdir(tmp_path) == ["absent"]
@@ -366,7 +366,6 @@ def test_settings():
 
 
 def test_versions_are_of_the_content_asked_for_last(storage):
-    """What was hashed last is remembered, and mistaken for nothing else."""
     one = storage.put_if("repo", b"one", None)
     two = storage.put_if("repo", bytearray(b"two"), one)
     assert two != one

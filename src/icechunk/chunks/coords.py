@@ -94,8 +94,11 @@ def _byte_keys(coords: Coords) -> npt.NDArray[np.bytes_]:
 
 def rows_before(left: Coords, right: Coords) -> Mask:
     """Return, row by row, whether `left` comes strictly before `right`."""
-    before: Mask = np.zeros(len(left), np.bool_)
-    for axis in reversed(range(left.shape[1])):
+    rank = left.shape[1]
+    if not rank:
+        return np.zeros(len(left), np.bool_)
+    before: Mask = left[:, rank - 1] < right[:, rank - 1]
+    for axis in reversed(range(rank - 1)):
         before &= left[:, axis] == right[:, axis]
         before |= left[:, axis] < right[:, axis]
     return before
@@ -106,7 +109,8 @@ def is_sorted_unique(coords: Coords) -> bool:
     last = len(coords) - 1
     for start in range(0, last, _BLOCK_ROWS):
         stop = min(start + _BLOCK_ROWS, last)
-        if not rows_before(coords[start:stop], coords[start + 1 : stop + 1]).all():
+        before = rows_before(coords[start:stop], coords[start + 1 : stop + 1])
+        if np.count_nonzero(before) < len(before):  # a fraction of the time of all()
             return False
     return True
 

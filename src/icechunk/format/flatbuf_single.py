@@ -8,6 +8,7 @@ what is wrong is a `FormatError` that names the file and the field.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from struct import Struct
 
 import numpy as np
@@ -17,6 +18,8 @@ from icechunk.format.flatbuf_read import Buffer
 from icechunk.format.schema import Field, Table
 
 __all__ = ["Single", "equal_vectors"]
+
+_EMPTY: npt.NDArray[np.uint8] = np.zeros((0, 64), np.uint8)
 
 _u16 = Struct("<H").unpack_from
 _u32 = Struct("<I").unpack_from
@@ -74,6 +77,8 @@ class Single:
         assert field.element is not None
         size = field.element.size
         start, count = self._span(field, size)
+        if not count:
+            return _EMPTY[:, :size]
         raw = self._buffer.u8[start : start + count * size]
         return raw.reshape(count, size)
 
@@ -144,37 +149,47 @@ def equal_vectors(
     if count < 2:
         return None
     offsets = np.frombuffer(buffer.data, "<u4", count, start)
-    positions = offsets + np.arange(start, start + 4 * count, 4)
-    stride = int(positions[1] - positions[0])
-    if not (positions[1:] - positions[:-1] == stride).all():
-        return None
-    first, last = sorted((int(positions[0]), int(positions[-1])))
+    first = start + int(offsets[0])
+    stride = 4 + int(offsets[1]) - int(offsets[0])  # negative where tables were written backwards
+    last = first + stride * (count - 1)
+    lowest, highest = min(first, last), max(first, last)
 
-    def column(shift: int, dtype: str, width: int) -> npt.NDArray[np.uint32] | None:
-        """Numbers at an equal distance from each table."""
-        if first + shift < 0 or last + shift + 4 * width > buffer.size:
-            return None
-        at = int(positions[0]) + shift
-        shape, strides = (count, width), (stride, 4)
-        return np.ndarray(shape, dtype, buffer.data, at, strides)
+    def reaches(shift: int) -> bool:
+        return lowest >= 0 and highest + shift <= buffer.size
 
-    to_vtable = column(0, "<i4", 1)
-    if to_vtable is None or stride == 0:
+    if not reaches(4) or offsets.tobytes() != _steps(int(offsets[0]), stride - 4, count):
         return None
-    vtables = positions - to_vtable[:, 0]
-    vtable = int(vtables[0])
+    vtable = first - _i32(buffer.data, first)[0]
     entry = vtable + 4 + 2 * field.slot
-    if not (vtables == vtable).all() or vtable < 0 or entry + 2 > buffer.size:
+    if vtable < 0 or entry + 2 > buffer.size or _u16(buffer.data, vtable)[0] < entry + 2 - vtable:
         return None
-    slot = _u16(buffer.data, entry)[0] if _u16(buffer.data, vtable)[0] >= entry + 2 - vtable else 0
-    to_vector = column(slot, "<u4", 1) if slot else None
-    if to_vector is None or not (to_vector == to_vector[0]).all():
+    slot = _u16(buffer.data, entry)[0]
+    if not slot or not reaches(slot + 4):
         return None
-    shift = slot + int(to_vector[0, 0])
-    lengths = column(shift, "<u4", 1)
-    if lengths is None or not (lengths == lengths[0]).all():
+    shift = slot + _u32(buffer.data, first + slot)[0]  # from a table to its vector
+    if not reaches(shift + 4):
         return None
-    width = int(lengths[0, 0])
+    width = _u32(buffer.data, first + shift)[0]
+    if not reaches(shift + 4 + 4 * width):
+        return None
     buffer.limited(4 * count * width, f"{table.name}.{field.name}")
-    numbers = column(shift + 4, "<u4", width)
-    return None if numbers is None else np.ascontiguousarray(numbers)
+
+    def column(shift: int, width: int) -> npt.NDArray[np.uint32]:
+        """Numbers at an equal distance from each table."""
+        return np.ndarray((count, width), "<u4", buffer.data, first + shift, (stride, 4))
+
+    # Equal bytes are equal numbers, and are compared in a fraction of the time.
+    if (
+        column(0, 1).tobytes() != _steps(first - vtable, stride, count)
+        or column(slot, 1).tobytes() != _steps(shift - slot, 0, count)
+        or column(shift, 1).tobytes() != _steps(width, 0, count)
+    ):
+        return None
+    return np.ascontiguousarray(column(shift + 4, width))
+
+
+@lru_cache(maxsize=16)
+def _steps(first: int, step: int, count: int) -> bytes:
+    """Return an arithmetic sequence of 32-bit words as bytes; logs of a kind have the same ones."""
+    steps = np.arange(count, dtype="<u4") * np.uint32(step % 2**32) + np.uint32(first % 2**32)
+    return steps.tobytes()

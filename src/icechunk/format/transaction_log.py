@@ -53,9 +53,11 @@ def node_ids(ids: Any = ()) -> NodeIds:
     """Make a list of node ids: `(k, 8)` bytes, or an iterable of 8 bytes each, in any order."""
     if not isinstance(ids, np.ndarray):
         ids = np.frombuffer(b"".join(ids), np.uint8)
+    if not len(ids):
+        return _NO_IDS
     rows = np.ascontiguousarray(ids, np.uint8).reshape(-1, 8)
     if len(rows) < 2:
-        return frozen(rows) if len(rows) else _NO_IDS
+        return frozen(rows)
     # Big-endian numbers order as the bytes do.
     return frozen(np.unique(rows.view(">u8").reshape(-1)).view(np.uint8).reshape(-1, 8))
 
