@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -70,9 +69,8 @@ def compare(assets: AssetManager, info: RepoInfo, base: bytes, tip: bytes) -> Di
     log = united_log([log for log in logs if log is not None])
     present = _paths(log, new)
     paths = {**_paths(log, old), **present}
-    # An array that was deleted and made anew has two ids and one path: chunks of the new one last.
-    chunks = sorted(log.updated_chunks.items(), key=lambda item: item[0] in present)
-    return diff_of(replace(log, updated_chunks=dict(chunks)), paths.get)
+    # An array that was deleted and made anew has two ids and one path: chunks of the new one count.
+    return diff_of(log, paths.get, preferred=present)
 
 
 def _fetch_all(

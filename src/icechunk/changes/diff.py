@@ -6,7 +6,7 @@ space, and longer to make than everything else about a comparison.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,8 +36,10 @@ class Diff(Shown):
     updated_chunks: dict[str, list[list[int]]] = field(default_factory=dict)
     """Array path to the sorted chunk coordinates that were written or deleted."""
     moved_nodes: list[tuple[str, str]] = field(default_factory=list)
-    _columns: Mapping[str, Coords] = field(default_factory=dict, init=False, compare=False)
+    _columns: Mapping[bytes, Coords] = field(default_factory=dict, init=False, compare=False)
     """What `updated_chunks` is made of when it is first asked for; nothing if it was given."""
+    _arrays: Mapping[str, bytes] = field(default_factory=dict, init=False, compare=False)
+    """Which of these columns, by path."""
 
     if not TYPE_CHECKING:  # the one attribute that this finds has a type already
 
@@ -45,7 +47,8 @@ class Diff(Shown):
             if name != "updated_chunks":
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             # Two threads that ask at the same time make equal lists, and the last ones stay.
-            made = {path: coords.tolist() for path, coords in self._columns.items()}
+            columns, arrays = self._columns, self._arrays
+            made = {path: columns[node_id].tolist() for path, node_id in arrays.items()}
             self.updated_chunks = made
             return made
 
@@ -60,7 +63,7 @@ class Diff(Shown):
             self.updated_arrays,
             self.moved_nodes,
         )
-        return not (any(nodes) or self._columns or self.updated_chunks)
+        return not (any(nodes) or self._arrays or self.updated_chunks)
 
     def __repr__(self) -> str:
         """Show the sections alone, one below the other; nothing for no difference."""
@@ -91,18 +94,26 @@ class Diff(Shown):
                 yield f"    ... {len(coords) - SHOWN_CHUNKS} more"
 
 
-def diff_of(log: TransactionLog, path_of: Callable[[bytes], str | None]) -> Diff:
-    """Name what a transaction log records; ids that no path is known for are left out."""
+def diff_of(
+    log: TransactionLog,
+    path_of: Callable[[bytes], str | None],
+    *,
+    preferred: Container[bytes] = (),
+) -> Diff:
+    """Name what a transaction log records; ids that no path is known for are left out.
+
+    Of two arrays with one path the chunks of the one among the `preferred` ids are listed.
+    """
 
     def paths(column: np.ndarray) -> set[str]:
         names = (path_of(row.tobytes()) for row in column)
         return {name for name in names if name is not None}
 
-    chunks = {}
-    for node_id, coords in log.updated_chunks.items():
+    arrays: dict[str, bytes] = {}
+    for node_id in log.updated_chunks:
         path = path_of(node_id)
-        if path is not None:
-            chunks[path] = coords
+        if path is not None and (path not in arrays or node_id in preferred):
+            arrays[path] = node_id
     diff = Diff(
         new_groups=paths(log.new_groups),
         new_arrays=paths(log.new_arrays),
@@ -112,6 +123,6 @@ def diff_of(log: TransactionLog, path_of: Callable[[bytes], str | None]) -> Diff
         updated_arrays=paths(log.updated_arrays),
         moved_nodes=[(move.from_path, move.to_path) for move in log.moves],
     )
-    diff._columns = chunks
+    diff._columns, diff._arrays = log.updated_chunks, arrays
     del diff.updated_chunks
     return diff

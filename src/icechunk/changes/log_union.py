@@ -1,13 +1,13 @@
 """What many commits in a row did, as one transaction log.
 
 All logs are united at once, column by column: uniting them two at a time would copy the chunks of
-the first as often as there are logs.
+the first as often as there are logs. Chunks of an array are united when somebody asks for them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,9 +39,31 @@ def united_log(logs: Sequence[TransactionLog]) -> TransactionLog:
     return TransactionLog(
         logs[-1].id,
         **lists,
-        updated_chunks={node_id: _united(parts) for node_id, parts in sorted(chunks.items())},
+        updated_chunks=_UnitedChunks(dict(sorted(chunks.items()))),
         moves=_chained(logs),
     )
+
+
+class _UnitedChunks(Mapping[bytes, Coords]):
+    """Chunks by node id, put together from those of several logs on demand."""
+
+    __slots__ = ("_made", "_parts")
+
+    def __init__(self, parts: Mapping[bytes, Sequence[Coords]]) -> None:
+        self._parts = parts
+        self._made: dict[bytes, Coords] = {}
+
+    def __getitem__(self, node_id: bytes) -> Coords:
+        made = self._made.get(node_id)
+        if made is None:
+            made = self._made[node_id] = _united(self._parts[node_id])
+        return made
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
 
 
 def _united(parts: Sequence[Coords]) -> Coords:
