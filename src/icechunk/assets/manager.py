@@ -280,7 +280,7 @@ class AssetManager:
     def _fetch_transaction_log(self, snapshot_id: bytes) -> TransactionLog:
         key = transaction_key(snapshot_id)
         with operation("fetch_transaction_log", snapshot_id=encode_id(snapshot_id)):
-            return decode_transaction_log(self._get(key), key)
+            return decode_transaction_log(self._get(key), key, lazy=True)
 
 
 def _check_id(key: str, found: bytes, expected: bytes) -> None:

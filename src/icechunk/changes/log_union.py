@@ -29,10 +29,10 @@ def united_log(logs: Sequence[TransactionLog]) -> TransactionLog:
     """
     if len(logs) == 1:
         return logs[0]
-    chunks: dict[bytes, list[Coords]] = defaultdict(list)
+    chunks: dict[bytes, list[Mapping[bytes, Coords]]] = defaultdict(list)
     for log in logs:
-        for node_id, coords in log.updated_chunks.items():
-            chunks[node_id].append(coords)
+        for node_id in log.updated_chunks:
+            chunks[node_id].append(log.updated_chunks)
     lists = {
         name: node_ids(np.concatenate([getattr(log, name) for log in logs])) for name in ID_LISTS
     }
@@ -49,15 +49,19 @@ class _UnitedChunks(Mapping[bytes, Coords]):
 
     __slots__ = ("_made", "_parts")
 
-    def __init__(self, parts: Mapping[bytes, Sequence[Coords]]) -> None:
+    def __init__(self, parts: Mapping[bytes, Sequence[Mapping[bytes, Coords]]]) -> None:
         self._parts = parts
         self._made: dict[bytes, Coords] = {}
 
     def __getitem__(self, node_id: bytes) -> Coords:
         made = self._made.get(node_id)
         if made is None:
-            made = self._made[node_id] = _united(self._parts[node_id])
+            made = _united([chunks[node_id] for chunks in self._parts[node_id]])
+            self._made[node_id] = made
         return made
+
+    def __contains__(self, node_id: object) -> bool:
+        return node_id in self._parts
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._parts)

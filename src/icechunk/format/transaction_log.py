@@ -7,7 +7,7 @@ be in several lists. Icechunk spec, "Transaction logs".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,8 +93,16 @@ class TransactionLog:
         return not (lists or self.updated_chunks or self.moves)
 
 
-def decode_transaction_log(data: bytes, key: str) -> TransactionLog:
+def decode_transaction_log(data: bytes, key: str, *, lazy: bool = False) -> TransactionLog:
     """Read the transaction log file found at `key`.
+
+    Parameters
+    ----------
+    data, key
+        Content and name of the file.
+    lazy
+        Read the chunks of an array when they are first asked for: most commits touch arrays that
+        nobody asks about. Damage among them is found no earlier.
 
     Raises
     ------
@@ -104,18 +112,46 @@ def decode_transaction_log(data: bytes, key: str) -> TransactionLog:
     buffer = flatbuf.Buffer(unwrap(data, FileKind.TRANSACTION_LOG, key).payload, key)
     root = Single.root(buffer, schema.TRANSACTION_LOG)
     lists = {name: node_ids(root.vector(name)) for name in ID_LISTS}
-    updated: dict[bytes, Coords] = {}
-    gathered = 0
+    spans: dict[bytes, tuple[int, int]] = {}
     for array in root.tables("updated_chunks"):
         node_id = array.struct("node_id")
-        if node_id in updated:
+        if node_id in spans:
             buffer.fail("TransactionLog.updated_chunks", "an array is listed twice")
-        coords = _coords(buffer, *array.offsets("chunks"))
-        gathered += coords.nbytes
-        buffer.limited(gathered, "ArrayUpdatedChunks.chunks")
-        updated[node_id] = frozen(sorted_unique(coords))
+        spans[node_id] = array.offsets("chunks")
+    chunks = _Chunks(buffer, spans)
+    updated: Mapping[bytes, Coords] = chunks if lazy else dict(chunks)
     moves = _moves(buffer.root(schema.TRANSACTION_LOG)) if root.offsets("moved_nodes")[1] else ()
     return TransactionLog(root.struct("id"), **lists, updated_chunks=updated, moves=moves)
+
+
+class _Chunks(Mapping[bytes, Coords]):
+    """Chunks by node id, read when they are asked for."""
+
+    __slots__ = ("_buffer", "_gathered", "_read", "_spans")
+
+    def __init__(self, buffer: flatbuf.Buffer, spans: Mapping[bytes, tuple[int, int]]) -> None:
+        self._buffer = buffer
+        self._spans = spans
+        self._read: dict[bytes, Coords] = {}
+        self._gathered = 0
+
+    def __getitem__(self, node_id: bytes) -> Coords:
+        found = self._read.get(node_id)
+        if found is None:
+            coords = _coords(self._buffer, *self._spans[node_id])
+            self._gathered += coords.nbytes
+            self._buffer.limited(self._gathered, "ArrayUpdatedChunks.chunks")
+            found = self._read[node_id] = frozen(sorted_unique(coords))
+        return found
+
+    def __contains__(self, node_id: object) -> bool:
+        return node_id in self._spans
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._spans)
+
+    def __len__(self) -> int:
+        return len(self._spans)
 
 
 def _coords(buffer: flatbuf.Buffer, start: int, count: int) -> Coords:
