@@ -2,6 +2,9 @@
 PYTHON ?= python3
 ENV := $(PYTHON) tools/envs.py
 
+# How many processes share the tests.
+WORKERS ?= 2
+
 .DEFAULT_GOAL := help
 # What is tested on real object stores: see docs/servers.md.
 ON_SERVERS := tests/storage tests/test_s3.py tests/test_contention.py tests/servers compat/test_places.py
@@ -25,7 +28,7 @@ tests:
 	  python=$$($(ENV) $$name); \
 	  if [ -z "$$python" ]; then echo "--- no second Python on this machine"; continue; fi; \
 	  echo "--- tests on $$($$python --version)"; \
-	  ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle $$python -m pytest $(ARGS); \
+	  ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle $$python -m pytest -n $(WORKERS) $(ARGS); \
 	done
 
 test-servers:  ## Test on object stores: Ceph, moto, Azurite, a stand-in for Google's, rclone

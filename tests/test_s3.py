@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import uuid
 
 import numpy as np
 import pytest
@@ -248,14 +249,15 @@ repo.readonly_session("main")  # begins to fetch manifests, and the process ends
 
 
 def test_a_process_may_end_while_manifests_are_preloaded(s3_server):
-    storage = s3_server.storage(prefix="ends")
+    prefix = f"ends-{uuid.uuid4().hex}"  # the server may serve another run of the tests as well
+    storage = s3_server.storage(prefix=prefix)
     session = Repository.create(storage).writable_session("main")
     for number in range(8):
         zarr.create_array(session.store, name=f"lat{number}", data=np.ones(2, "u1"), chunks=(1,))
     session.commit("coordinates")
     options = {
         "bucket": s3_server.bucket,
-        "prefix": "ends",
+        "prefix": prefix,
         "region": "us-east-1",
         "endpoint_url": s3_server.endpoint,
         "allow_http": True,

@@ -87,7 +87,7 @@ def _groups(slots: list[Slot]) -> Iterator[tuple[Any, list[Slot]]]:
     for slot in slots:
         if slot.present is None or slot.present.all():
             always.append(slot)
-        else:
+        elif slot.present.any():
             optional.append(slot)
             masks.append(np.asarray(slot.present, np.bool_))
     if not optional:
