@@ -9,7 +9,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
-from icechunk.changes.moves import replay
+from icechunk.changes.moves import arrange
 from icechunk.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -418,7 +418,9 @@ def test_a_lost_race_leaves_the_moves_to_be_replayed(tree):
     with pytest.raises(ConflictError):
         session.commit("second")
     assert session.status().moved_nodes[0] == ("/group", "/g")
-    assert "/g/new" in replay(session._workspace.changes.moves, other._workspace.base.nodes)
+    assert (
+        "/g/new" in arrange(session._workspace.changes.moves, other._workspace.base.nodes).table()
+    )
     session.rebase(icechunk.ConflictDetector())
     assert session.mode is icechunk.SessionMode.rearrange
     assert ("/group/new", "/g/new") in session.status().moved_nodes

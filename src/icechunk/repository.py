@@ -19,7 +19,7 @@ from icechunk._iterators import AsyncCloseableIterator
 from icechunk._threads import in_thread
 from icechunk.assets.authorization import Authorization
 from icechunk.assets.manager import AssetManager
-from icechunk.changes.commit import OURS
+from icechunk.changes.commit import with_ours
 from icechunk.changes.compare import compare
 from icechunk.changes.diff import Diff
 from icechunk.changes.solvers import ConflictSolver
@@ -962,12 +962,9 @@ class Repository(Shown):
             raise ValueError(
                 f"Invalid commit method: {commit_method!r}. Expected 'new_commit' or 'amend'."
             )
-        properties = {} if metadata is None else to_plain(metadata)
-        mine = properties.get(OURS)
-        properties[OURS] = {
-            **(mine if isinstance(mine, dict) else {}),
-            "splitting_config": splitting_to_dict(self._context.settings.splitting),
-        }
+        rules = splitting_to_dict(self._context.settings.splitting)
+        plain = {} if metadata is None else to_plain(metadata)
+        properties = with_ours(plain, splitting_config=rules)
         session = self.writable_session(branch)
         return session._commit(
             message, properties, allow_empty=True, rewrite=True, amend=commit_method == "amend"

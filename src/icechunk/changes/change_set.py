@@ -116,6 +116,12 @@ class ChangeSet:
         logs = list(self.chunks.values())  # a copy: other threads may be adding to it
         return not (self.created or self.updated or self.deleted or any(logs) or self.moves)
 
+    def edited_ids(self) -> list[bytes]:
+        """Ids of the nodes of the base snapshot that were updated or whose chunks were written."""
+        created = {edit.id for edit in self.created.values()}
+        written = {node_id for node_id, log in list(self.chunks.items()) if log}
+        return sorted((written | self.updated.keys()) - created - self.deleted.keys())
+
     def log(self, node_id: bytes, rank: int) -> ChunkLog:
         """Return the chunk log of an array to write to, made on first use."""
         self.require_edits()

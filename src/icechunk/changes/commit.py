@@ -48,7 +48,7 @@ from icechunk.repo.updates import (
     Change,
 )
 
-__all__ = ["CommitOrder", "commit", "commit_detached"]
+__all__ = ["CommitOrder", "commit", "commit_detached", "with_ours"]
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +165,9 @@ class _Run:
         workspace, order = self._workspace, self._order
         context = workspace.context
         started = context.world.now_us()
-        metadata = order.metadata if number is None else with_attempts(order.metadata, number)
+        metadata = order.metadata
+        if number is not None:
+            metadata = with_ours(metadata, rebase_attempts=number)
         parent = workspace.snapshot_id
         rules = _rules(workspace)
         self.has_lost_work = False
@@ -229,11 +231,11 @@ def _rules(workspace: Workspace) -> tuple[Precondition, ...]:
     return (COMMIT_MOVES,) if workspace.changes.is_rearranging else ()
 
 
-def with_attempts(metadata: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Note in the metadata of a commit how often it had been rebased."""
+def with_ours(metadata: Mapping[str, Any], **ours: Any) -> dict[str, Any]:
+    """Add properties of the library's own to the metadata of a commit."""
     mine = metadata.get(OURS)
     kept = mine if isinstance(mine, dict) else {}
-    return {**metadata, OURS: {**kept, "rebase_attempts": number}}
+    return {**metadata, OURS: {**kept, **ours}}
 
 
 def _entry(snapshot: Snapshot, parent_id: bytes | None) -> SnapshotEntry:

@@ -22,7 +22,6 @@ from icechunk.format.nodes import NodeTable
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.transaction_log import ID_LISTS, TransactionLog
 from icechunk.repo.ancestry import logs_between
-from icechunk.storage.base import ObjectNotFound
 
 __all__ = ["compare"]
 
@@ -52,17 +51,16 @@ def compare(assets: AssetManager, info: RepoInfo, base: bytes, tip: bytes) -> Di
     pruned = {log_id for item in between for log_id in item.pruned}
 
     def fetch(log_id: bytes) -> TransactionLog | None:
-        try:
+        if log_id not in pruned:
             return assets.transaction_log(log_id)
-        except ObjectNotFound:
-            if log_id not in pruned:
-                raise
+        found = assets.find_transaction_log(log_id)
+        if found is None:
             _log.warning(
                 "the transaction log of the expired snapshot %s is gone: what it changed is missing"
                 " from the comparison of %s with %s",
                 *map(encode_id, (log_id, base, tip)),
             )
-            return None
+        return found
 
     wanted = [log_id for item in between for log_id in item.logs]
     logs, (old, new) = _fetch_all(assets, fetch, wanted, (base, tip))

@@ -21,7 +21,7 @@ from icechunk.format.paths import is_same_or_descendant, parent, segment_order_k
 from icechunk.format.snapshot import NodeTable
 from icechunk.format.transaction_log import Move
 
-__all__ = ["Arrangement", "RequestedMove", "arrange", "check_move", "replay"]
+__all__ = ["Arrangement", "RequestedMove", "arrange", "check_move"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,8 @@ class Arrangement:
 def arrange(moves: Iterable[RequestedMove], nodes: NodeTable) -> Arrangement:
     """Apply recorded moves to a table of nodes, which need not be the one they were recorded on.
 
+    What others added below a moved group in the meantime moves along.
+
     Raises
     ------
     NodeNotFoundError
@@ -169,14 +171,6 @@ def arrange(moves: Iterable[RequestedMove], nodes: NodeTable) -> Arrangement:
     for move in moves:
         arrangement.replay(move)
     return arrangement
-
-
-def replay(moves: Iterable[RequestedMove], nodes: NodeTable) -> NodeTable:
-    """Return a table of nodes with recorded moves applied; raises what `arrange` raises.
-
-    What others added below a moved group in the meantime moves along.
-    """
-    return arrange(moves, nodes).table()
 
 
 def check_move(source: str, target: str, is_array: Callable[[str], bool | None]) -> None:

@@ -177,10 +177,7 @@ def _fetch_log(assets: AssetManager, log_id: bytes) -> TransactionLog:
 
 def _require_nodes(workspace: Workspace, tip: bytes) -> None:
     """Refuse to go where our edits would belong to nodes that do not exist."""
-    changes = workspace.changes
-    created = {edit.id for edit in changes.created.values()}
-    edited = {*changes.updated, *(node_id for node_id, log in changes.chunks.items() if log)}
-    wanted = sorted(edited - created)
+    wanted = workspace.changes.edited_ids()
     rows = workspace.context.assets.snapshot(tip).nodes.locate_ids(id_column(wanted, NODE_ID_SIZE))
     for node_id, row in zip(wanted, rows.tolist(), strict=True):
         if row < 0:

@@ -242,9 +242,7 @@ def _check_fits(workspace: Workspace) -> None:
     """Refuse edits of nodes that the base snapshot does not have, rather than lose them."""
     changes = workspace.changes
     nodes = workspace.base.nodes
-    created = {edit.id for edit in changes.created.values()}
-    written = {node_id for node_id, log in changes.chunks.items() if log}
-    edited = sorted((written | changes.updated.keys()) - created - changes.deleted.keys())
+    edited = changes.edited_ids()
     rows = nodes.locate_ids(id_column(edited, NODE_ID_SIZE))
     if (rows < 0).any():
         lost = edited[int((rows < 0).argmax())]
