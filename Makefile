@@ -23,17 +23,19 @@ test: lint types  ## Check style and types, run all tests on the default and the
 
 tests:
 	@set -e; \
-	oracle=$$($(ENV) oracle); \
+	oracle=$$($(ENV) oracle); old=$$($(ENV) oracle-1); \
 	for name in default newest; do \
 	  python=$$($(ENV) $$name); \
 	  if [ -z "$$python" ]; then echo "--- no second Python on this machine"; continue; fi; \
 	  echo "--- tests on $$($$python --version)"; \
-	  ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle $$python -m pytest -n $(WORKERS) $(ARGS); \
+	  ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle ICECHUNK_ORACLE_1_PYTHON=$$old \
+	  $$python -m pytest -n $(WORKERS) $(ARGS); \
 	done
 
 test-servers:  ## Test on object stores: Ceph, moto, Azurite, a stand-in for Google's, rclone
-	@set -e; oracle=$$($(ENV) oracle); python=$$($(ENV) default); \
-	export ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle CI=true; \
+	@set -e; oracle=$$($(ENV) oracle); old=$$($(ENV) oracle-1); python=$$($(ENV) default); \
+	export ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle; \
+	export ICECHUNK_ORACLE_1_PYTHON=$$old CI=true; \
 	$$python tools/servers.py run ceph azurite gcs rclone -- $$python -m pytest $(ON_SERVERS) $(ARGS); \
 	echo "--- the same contract on moto"; \
 	$$python -m pytest tests/storage/test_s3.py $(ARGS)
@@ -51,8 +53,9 @@ bench:  ## Measure this package and the reference in turns, print a table [ARGS=
 	$$default benchmarks/run.py $(ARGS)
 
 compat:  ## Exchange repositories with the reference implementation, both ways
-	@set -e; oracle=$$($(ENV) oracle); python=$$($(ENV) default); \
-	ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle $$python -m pytest compat $(ARGS)
+	@set -e; oracle=$$($(ENV) oracle); old=$$($(ENV) oracle-1); python=$$($(ENV) default); \
+	ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle ICECHUNK_ORACLE_1_PYTHON=$$old \
+	$$python -m pytest compat $(ARGS)
 
 format:  ## Format the code and fix what can be fixed
 	@set -e; python=$$($(ENV) default); \

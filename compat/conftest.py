@@ -1,4 +1,4 @@
-"""Starts the reference once per run, says loudly which one it is, and names both sides."""
+"""Starts the references once per run, says loudly which they are, and names all sides."""
 
 from __future__ import annotations
 
@@ -30,25 +30,41 @@ settings.register_profile(
 settings.register_profile("deep", settings.get_profile("default"), derandomize=False)
 settings.load_profile(os.environ.get("ICECHUNK_HYPOTHESIS_PROFILE", "default"))
 
-_started: list[Oracle | str] = []
+NAMES = {"oracle": "theirs", "oracle-1": "theirs of old"}
+_started: dict[str, Oracle | str] = {}
 
 
-def _oracle() -> Oracle | str:
-    """Start the reference at the first call; a text says why there is none."""
-    if not _started:
+def _oracle(environment: str) -> Oracle | str:
+    """Start a reference at the first call; a text says why there is none."""
+    if environment not in _started:
         try:
-            _started.append(Oracle(find_python()))
+            python = find_python(environment)
+            _started[environment] = Oracle(python, NAMES[environment])
         except OracleUnavailableError as reason:
-            _started.append(str(reason))
-    return _started[0]
+            _started[environment] = str(reason)
+    return _started[environment]
 
 
-def pytest_report_header() -> str:
-    found = _oracle()
-    if isinstance(found, Oracle):
-        return f"compat: RUNNING AGAINST THE REFERENCE: {found.description}"
-    consequence = "failing" if is_required() else "SKIPPING"
-    return f"compat: NO REFERENCE, {consequence} the exchange tests: {found}"
+def _required(environment: str) -> Oracle:
+    """Start a reference at the first call; fail or skip a test when there is none."""
+    found = _oracle(environment)
+    if isinstance(found, str):
+        if is_required():
+            pytest.fail(f"the reference Icechunk is required: {found}")
+        pytest.skip(f"NO REFERENCE ICECHUNK: {found}")
+    return found
+
+
+def pytest_report_header() -> list[str]:
+    lines = []
+    for environment in NAMES:
+        found = _oracle(environment)
+        if isinstance(found, Oracle):
+            lines.append(f"compat: RUNNING AGAINST THE REFERENCE: {found.description}")
+        else:
+            consequence = "failing" if is_required() else "SKIPPING"
+            lines.append(f"compat: NO REFERENCE, {consequence} the exchange tests: {found}")
+    return lines
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure() -> None:
-    for found in _started:
+    for found in _started.values():
         if isinstance(found, Oracle):
             found.close()
     _started.clear()
@@ -74,22 +90,30 @@ def ours() -> Side:
 
 
 @pytest.fixture(scope="session")
-def any_oracle() -> Oracle:
-    """The reference, in whatever version."""
-    found = _oracle()
-    if isinstance(found, str):
-        if is_required():
-            pytest.fail(f"the reference Icechunk is required: {found}")
-        pytest.skip(f"NO REFERENCE ICECHUNK: {found}")
-    return found
+def theirs() -> Oracle:
+    """The reference, in a version that writes repositories of spec version 2."""
+    oracle = _required("oracle")
+    if oracle.is_spec_1:
+        pytest.skip(f"the reference is {oracle.version}, which knows only spec version 1")
+    return oracle
 
 
 @pytest.fixture(scope="session")
-def theirs(any_oracle: Oracle) -> Oracle:
-    """The reference, in a version that writes repositories of spec version 2."""
-    if any_oracle.is_spec_1:
-        pytest.skip(f"the reference is {any_oracle.version}, which knows only spec version 1")
-    return any_oracle
+def theirs_of_old() -> Oracle:
+    """The reference, in a version that knows only spec version 1."""
+    return _required("oracle-1")
+
+
+@pytest.fixture(scope="session", params=["theirs", "theirs_of_old"])
+def any_oracle(request: pytest.FixtureRequest) -> Oracle:
+    """The reference, in each version."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def spec_1_sides(theirs: Oracle, theirs_of_old: Oracle) -> dict[str, Side]:
+    """Everyone who writes repositories of spec version 1, by short names."""
+    return {"2.x": theirs, "1.x": theirs_of_old}
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 Both answer the same calls of `interop` functions with the same JSON values, so a test takes a
 writer and a reader and does not care which is which. The reference runs in the interpreter named by
-``ICECHUNK_ORACLE_PYTHON``, by default ``.env/oracle/bin/python`` of the checkout.
+``ICECHUNK_ORACLE_PYTHON``, by default ``.env/oracle/bin/python`` of the checkout. Its last version
+that knew only version 1 of the format runs in that of ``ICECHUNK_ORACLE_1_PYTHON``, by default
+``.env/oracle-1/bin/python``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any, Protocol
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SERVER = Path(__file__).with_name("oracle_server.py")
-PYTHON_VARIABLE = "ICECHUNK_ORACLE_PYTHON"
+PYTHON_VARIABLES = {"oracle": "ICECHUNK_ORACLE_PYTHON", "oracle-1": "ICECHUNK_ORACLE_1_PYTHON"}
 REQUIRE_VARIABLE = "ICECHUNK_REQUIRE_ORACLE"
 ANSWER_WITHIN_SECONDS = 120
 
@@ -64,10 +66,9 @@ class Ours:
 class Oracle:
     """The reference, in a process of its own that lives as long as this object."""
 
-    name = "theirs"
-
-    def __init__(self, python: Path) -> None:
+    def __init__(self, python: Path, name: str = "theirs") -> None:
         self.python = python
+        self.name = name
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         environment["ICECHUNK_NO_LOGS"] = "1"
         # Its warnings and the backtraces of its panics would drown the output of the tests.
@@ -146,7 +147,7 @@ class Oracle:
         return json.loads(line) if line else None
 
 
-def find_python() -> Path:
+def find_python(environment: str) -> Path:
     """Return the interpreter to run the reference in.
 
     Raises
@@ -154,12 +155,14 @@ def find_python() -> Path:
     OracleUnavailableError
         There is none; says what to do.
     """
-    named = os.environ.get(PYTHON_VARIABLE)
-    python = Path(named) if named else CHECKOUT / ".env" / "oracle" / "bin" / "python"
+    variable = PYTHON_VARIABLES[environment]
+    named = os.environ.get(variable)
+    python = Path(named) if named else CHECKOUT / ".env" / environment / "bin" / "python"
     if not python.exists():
         raise OracleUnavailableError(
-            f"{python} does not exist: install the reference Icechunk in an environment of its "
-            f"own and name its interpreter in {PYTHON_VARIABLE}"
+            f"{python} does not exist: make it with `python3 tools/envs.py {environment}`, or "
+            "install the reference Icechunk in an environment of its own and name its interpreter "
+            f"in {variable}"
         )
     return python
 

@@ -42,6 +42,7 @@ ENVIRONMENTS = {
     "newest": Environment("test.txt", newest_python=True, needs_other_python=True),
     "demo": Environment("demo.txt"),
     "oracle": Environment("oracle.txt", newest_python=True, with_project=False),
+    "oracle-1": Environment("oracle-1.txt", with_project=False),
     "servers": Environment("servers.txt", with_project=False),
 }
 

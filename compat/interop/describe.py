@@ -325,7 +325,7 @@ def diff_fields(difference: icechunk.Diff) -> Json:
             path: sorted(map(list, coords))
             for path, coords in sorted(difference.updated_chunks.items())
         },
-        "moved_nodes": [list(move) for move in difference.moved_nodes],
+        "moved_nodes": [list(move) for move in getattr(difference, "moved_nodes", ())],
     }
 
 

@@ -1,0 +1,39 @@
+"""What spec version 1 does not allow is refused by everyone, and leaves no trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from interop import histories
+from oracle import Side
+
+REFUSALS = {
+    "slash": "invalid ref",
+    "existing branch": "conflict",
+    "deleted tag": "already exists",
+    "delete main": "main",
+    "delete missing": "not found",
+    "missing tag": "not found",
+    "unknown snapshot": "not found",
+}
+
+
+@pytest.mark.parametrize("attempt", REFUSALS)
+def test_refusals(attempt: str, repo_path: str, spec_1_sides: dict[str, Side]) -> None:
+    steps = histories.NAMED["references"]()
+    spec_1_sides["1.x"].call("steps.carry_out", path=repo_path, steps=steps)
+    before = files(repo_path)
+    for name, side in spec_1_sides.items():
+        said = side.call("spec_1.refused", path=repo_path, attempt=attempt)
+        assert REFUSALS[attempt] in said.lower(), f"{name}: {said}"
+        assert files(repo_path) == before
+
+
+def files(path: str) -> dict[str, bytes]:
+    """Read all files of a repository."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in Path(path).rglob("*")
+        if file.is_file()
+    }
