@@ -21,9 +21,10 @@ RANDOM_HISTORIES = 4
 def described(sides: dict[str, Side], path: str) -> Any:
     """Describe a repository, the same whoever looks at it."""
     seen = {name: side.call("spec_1.describe", path=path) for name, side in sides.items()}
+    first = next(iter(seen.values()))
     for name, other in seen.items():
-        assert other == seen[SIDES[0]], f"{name} sees something else"
-    return seen[SIDES[0]]
+        assert other == first, f"{name} sees something else"
+    return first
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=" to ".join)

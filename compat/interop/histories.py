@@ -166,6 +166,34 @@ def virtual() -> list[Step]:
     ]
 
 
+def aged() -> list[Step]:
+    """Old and new commits on several branches, with tags on both, and some that nothing leads to.
+
+    `old 3` on main is the last of the old ones; a branch and a tag hold old commits.
+    """
+    line = {"shape": [40], "chunks": [4], "dtype": "int64"}
+    old = [commit(f"old {n}", ["write", "x", [[4 * n, 4 * n + 4]], 10 * n]) for n in range(4)]
+    return [
+        create(inline=0),
+        commit("start", ["group", "", {}], ["array", "x", line]),
+        old[0],
+        {"do": "branch", "name": "old branch", "at": "old 0"},
+        commit("old aside", ["write", "x", [[30, 34]], 1], branch="old branch"),
+        old[1],
+        {"do": "tag", "name": "old tag", "at": "old 1"},
+        {"do": "tag", "name": "gone", "at": "old 1"},
+        {"do": "untag", "name": "gone"},
+        {"do": "branch", "name": "side", "at": "old 1"},
+        *old[2:],
+        commit("abandoned", ["write", "x", [[20, 24]], 5], branch="side"),
+        {"do": "reset", "name": "side", "to": "old 1"},
+        commit("new aside", ["array", "y", line], ["write", "y", [[0, 9]], 1], branch="side"),
+        commit("new 0", ["write", "x", [[0, 2]], -1]),
+        commit("new 1", ["resize", "x", [20]], ["attributes", "", {"late": True}]),
+        {"do": "tag", "name": "new tag", "at": "new 0"},
+    ]
+
+
 NAMED: dict[str, Callable[[], list[Step]]] = {
     "types": types, "edited": edited, "references": references, "split": split,
     "virtual": virtual,

@@ -183,9 +183,32 @@ def collect(path: str) -> Json:
     ]
 
 
-def migrate(path: str) -> None:
+def migrate(path: str, dry_run: bool = False, delete: bool = True) -> None:
     """Bring a repository to version 2 of the format."""
-    icechunk.upgrade_icechunk_repository(open_repository(path), dry_run=False)
+    icechunk.upgrade_icechunk_repository(
+        open_repository(path), dry_run=dry_run, delete_unused_v1_files=delete
+    )
+
+
+def migration_refused(path: str) -> list[str]:
+    """Migrate what cannot be; return the class and kind of the error."""
+    try:
+        migrate(path)
+    except icechunk.IcechunkError as error:
+        return [type(error).__name__, str(error.kind)]
+    return []
+
+
+def used_after_migration(path: str) -> list[str]:
+    """Use the object that was migrated from; return the error's class, and which object works."""
+    old = open_repository(path)
+    new = icechunk.upgrade_icechunk_repository(old, dry_run=False)
+    try:
+        old.list_branches()
+    except RuntimeError as error:
+        assert "invalidated by upgrade_icechunk_repository" in str(error)
+        return ["RuntimeError", str(new.spec_version)]
+    return []
 
 
 # --- without ids ---------------------------------------------------------------------------------

@@ -1,0 +1,199 @@
+"""Migration of repositories of spec version 1: everyone makes the same of equal copies.
+
+Whoever migrates, all that was there is there, `repo` tells how it came about, and whoever knows
+version 2 goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from interop import histories
+from oracle import Oracle, RemoteError, Side
+from test_spec_1_care import copies
+from test_spec_1_exchange import described
+from test_spec_1_names import NAMES
+from test_spec_1_refusals import files
+
+KNOWN = ("branches", "tags", "histories")
+HISTORIES = {**histories.NAMED, "aged": histories.aged}
+
+AGED_LOG = [
+    ["RepoMigrated", 1, 2],
+    ["NewCommit", "main", "new 1"],
+    ["TagCreated", "new tag"],
+    ["NewCommit", "main", "new 0"],
+    ["BranchCreated", "side"],
+    ["NewCommit", "side", "new aside"],
+    ["NewCommit", "main", "old 3"],
+    ["NewCommit", "main", "old 2"],
+    ["TagDeleted", "gone", "old 1"],
+    ["TagCreated", "gone"],
+    ["TagCreated", "old tag"],
+    ["NewCommit", "main", "old 1"],
+    ["BranchCreated", "old branch"],
+    ["NewCommit", "old branch", "old aside"],
+    ["NewCommit", "main", "old 0"],
+    ["NewCommit", "main", "start"],
+    ["RepoInitialized"],
+]
+
+
+@pytest.fixture
+def migrators(theirs: Oracle) -> dict[str, Side]:
+    """Everyone who migrates."""
+    return {"2.x": theirs}
+
+
+@pytest.mark.parametrize("writer", ["1.x", "2.x"])
+@pytest.mark.parametrize("history", HISTORIES)
+def test_all_that_was_there_is_there(
+    history: str,
+    writer: str,
+    repo_path: str,
+    spec_1_sides: dict[str, Side],
+    migrators: dict[str, Side],
+) -> None:
+    spec_1_sides[writer].call("steps.carry_out", path=repo_path, steps=HISTORIES[history]())
+    before = spec_1_sides[writer].call("spec_1.describe", path=repo_path)
+    unchanged = {key: data for key, data in files(repo_path).items() if _stays(key)}
+    results = {}
+    for name, path in copies(repo_path, migrators).items():
+        migrators[name].call("spec_1.migrate", path=path)
+        after = files(path)
+        assert {key: data for key, data in after.items() if key != "repo"} == unchanged
+        assert described(migrators, path) == before
+        found = {
+            reader: side.call("describe.describe", path=path, values=False)
+            for reader, side in migrators.items()
+        }
+        assert all(other == found[name] for other in found.values())
+        results[name] = {**found[name], "log": _timeless(found[name]["log"])}
+    first = next(iter(results.values()))
+    assert all(other == first for other in results.values())
+
+
+def _stays(key: str) -> bool:
+    return not key.startswith(("refs/", "config.yaml"))
+
+
+def _timeless(log: list[Any]) -> list[Any]:
+    """Forget when it was migrated; all before that has the times of the commits."""
+    return [{**log[0], "at": None}, *log[1:]]
+
+
+def test_the_log_tells_how_it_came_about(
+    repo_path: str, spec_1_sides: dict[str, Side], migrators: dict[str, Side]
+) -> None:
+    spec_1_sides["1.x"].call("steps.carry_out", path=repo_path, steps=histories.aged())
+    for name, path in copies(repo_path, migrators).items():
+        before = migrators[name].call("spec_1.describe", path=path)
+        messages = {
+            entry["id"]: entry["message"] for line in before["histories"].values() for entry in line
+        }
+        migrators[name].call("spec_1.migrate", path=path)
+        log = migrators[name].call("describe.describe", path=path, values=False)["log"]
+        told = [
+            [entry["operation"], *(messages.get(v, v) for v in _by_name(entry["fields"]))]
+            for entry in log
+        ]
+        assert told == AGED_LOG
+        times = [entry["at"] for entry in log]
+        assert times == sorted(set(times), reverse=True)
+        assert {entry["backup"] for entry in log} == {None}
+
+
+def _by_name(fields: dict[str, Any]) -> list[Any]:
+    order = ("from_version", "to_version", "name", "branch", "previous_snap_id", "new_snap_id")
+    return [fields[name] for name in order if name in fields]
+
+
+def test_going_on_after_migration(
+    repo_path: str, theirs_of_old: Oracle, migrators: dict[str, Side]
+) -> None:
+    theirs_of_old.call("steps.carry_out", path=repo_path, steps=histories.aged())
+    for path in copies(repo_path, migrators).values():
+        before = theirs_of_old.call("spec_1.describe", path=path)
+        migrators["2.x"].call("spec_1.migrate", path=path)
+        with pytest.raises(RemoteError, match="v2 format"):
+            theirs_of_old.call("spec_1.describe", path=path)
+        for number, side in enumerate(migrators.values(), start=1):
+            side.call("steps.carry_out", path=path, steps=histories.going_on(number))
+            said = side.call("spec_1.refused", path=path, attempt="deleted tag")
+            assert "deleted" in said
+            side.call("spec_1.collect", path=path)
+        after = described(migrators, path)
+        for id, state in before["snapshots"].items():
+            assert after["snapshots"][id] == state
+        assert after["config"] == before["config"]
+
+
+def test_names_that_need_no_spelling(
+    repo_path: str, theirs_of_old: Oracle, migrators: dict[str, Side]
+) -> None:
+    """Only those that stand in a path as they are: the reference fails over other branches."""
+    plain = [name for name in NAMES if name.isascii() and name.replace(".", "").isalnum()]
+    theirs_of_old.call("steps.create", path=repo_path, spec=1)
+    theirs_of_old.call("spec_1.named", path=repo_path, names=plain)
+    for name, path in copies(repo_path, migrators).items():
+        migrators[name].call("spec_1.migrate", path=path)
+        for side in migrators.values():
+            assert side.call("spec_1.listed", path=path) == [
+                sorted(["main", *plain]),
+                sorted(plain),
+            ]
+
+
+def test_rehearsals_change_nothing(
+    repo_path: str, theirs_of_old: Oracle, migrators: dict[str, Side]
+) -> None:
+    theirs_of_old.call("steps.carry_out", path=repo_path, steps=histories.aged())
+    before = files(repo_path)
+    for side in migrators.values():
+        side.call("spec_1.migrate", path=repo_path, dry_run=True)
+        assert files(repo_path) == before
+
+
+def test_old_files_can_stay(
+    repo_path: str, theirs_of_old: Oracle, migrators: dict[str, Side]
+) -> None:
+    theirs_of_old.call("steps.carry_out", path=repo_path, steps=histories.aged())
+    before = files(repo_path)
+    for name, path in copies(repo_path, migrators).items():
+        migrators[name].call("spec_1.migrate", path=path, delete=False)
+        after = files(path)
+        assert after.pop("repo")
+        assert after == before
+        for side in migrators.values():
+            assert side.call("spec_1.migration_refused", path=path) == [
+                "SessionStateError",
+                "invalid-repository-migration",
+            ]
+
+
+def test_the_former_object_is_of_no_use(
+    repo_path: str, theirs_of_old: Oracle, migrators: dict[str, Side]
+) -> None:
+    theirs_of_old.call("steps.carry_out", path=repo_path, steps=histories.references())
+    for name, path in copies(repo_path, migrators).items():
+        assert migrators[name].call("spec_1.used_after_migration", path=path) == [
+            "RuntimeError",
+            "SpecVersion.v2 (current)",
+        ]
+
+
+def test_an_expired_history(
+    repo_path: str, theirs_of_old: Oracle, migrators: dict[str, Side]
+) -> None:
+    """The snapshots that nothing leads to any longer stay behind as garbage."""
+    theirs_of_old.call("steps.carry_out", path=repo_path, steps=histories.aged())
+    theirs_of_old.call("spec_1.expire", path=repo_path, before="new aside", tags=True)
+    before = theirs_of_old.call("spec_1.describe", path=repo_path)
+    for name, path in copies(repo_path, migrators).items():
+        migrators[name].call("spec_1.migrate", path=path)
+        described_after = described(migrators, path)
+        assert {key: described_after[key] for key in KNOWN} == {key: before[key] for key in KNOWN}
+        collected = migrators[name].call("spec_1.collect", path=path)
+        assert collected[0] == 6, "five that expired and an abandoned one"
+        assert described(migrators, path) == described_after
