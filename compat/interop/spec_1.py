@@ -200,14 +200,13 @@ def migration_refused(path: str) -> list[str]:
 
 
 def used_after_migration(path: str) -> list[str]:
-    """Use the object that was migrated from; return the error's class, and which object works."""
+    """Use the object that was migrated from; return what it says, and the version of the new."""
     old = open_repository(path)
     new = icechunk.upgrade_icechunk_repository(old, dry_run=False)
     try:
         old.list_branches()
     except RuntimeError as error:
-        assert "invalidated by upgrade_icechunk_repository" in str(error)
-        return ["RuntimeError", str(new.spec_version)]
+        return [str(error), str(new.spec_version)]
     return []
 
 
