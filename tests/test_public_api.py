@@ -41,6 +41,7 @@ NAMES = {
     "Credentials",
     "Diff",
     "ErrorKind",
+    "ExpirationPlan",
     "FeatureFlag",
     "ForkSession",
     "FormatError",
@@ -173,6 +174,8 @@ STATS = """
     max_decoded_manifest_mem_bytes=4294967296, max_concurrent_manifest_fetches=500
 """
 
+EXPIRATION = "self, older_than, *, delete_expired_branches=False, delete_expired_tags=False"
+
 # Parameters in order, with defaults; what follows a * is given by name.
 SIGNATURES = {
     "Repository.create": """
@@ -208,6 +211,10 @@ SIGNATURES = {
         to_tag=None, to_snapshot_id=None""",
     "Repository.list_manifest_files": "self, snapshot_id",
     "Repository.ops_log": "self",
+    "Repository.expire_snapshots": EXPIRATION,
+    "Repository.expire_snapshots_async": EXPIRATION,
+    "Repository.plan_expiration": EXPIRATION,
+    "Repository.run_expiration": "self, plan",
     "Repository.chunk_storage_stats": STATS,
     "Repository.chunk_storage_stats_async": STATS,
     "Repository.total_chunks_storage": STATS,

@@ -12,7 +12,7 @@ import zarr
 import icechunk
 from icechunk._threads import in_thread
 
-# Blocking methods that the reference implementation has a twin of.
+# Blocking methods that the reference implementation has a twin of, and those that are ours alone.
 TWINNED = {
     icechunk.Repository: {
         "ancestry_graph",
@@ -46,11 +46,13 @@ TWINNED = {
         "lookup_tag",
         "open",
         "open_or_create",
+        "plan_expiration",
         "readonly_session",
         "rearrange_session",
         "reopen",
         "reset_branch",
         "rewrite_manifests",
+        "run_expiration",
         "save_config",
         "set_feature_flag",
         "set_metadata",

@@ -99,7 +99,7 @@ from icechunk.errors import (
     SnapshotNotFoundError,
     StorageError,
 )
-from icechunk.ops import AncestryGraph, Update, UpdateType
+from icechunk.ops import AncestryGraph, ExpirationPlan, Update, UpdateType
 from icechunk.repo.features import FeatureFlag
 from icechunk.repo.spec_version import SpecVersion, spec_version, supported_spec_versions
 from icechunk.repo.status import RepoAvailability, RepoStatus
@@ -151,6 +151,7 @@ __all__ = [
     "Credentials",
     "Diff",
     "ErrorKind",
+    "ExpirationPlan",
     "FeatureFlag",
     "ForkSession",
     "FormatError",

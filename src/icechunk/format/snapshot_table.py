@@ -221,31 +221,77 @@ class SnapshotTable:
             When a remaining snapshot has a dropped one as parent.
         """
         gone = np.zeros(len(self), dtype=bool)
-        gone[[self.row(snapshot_id) for snapshot_id in snapshot_ids]] = True
-        is_orphan = ~gone & (self.parents >= 0) & gone[self.parents]
-        if is_orphan.any():
-            orphan = encode_id(self.id(int(np.argmax(is_orphan))))
-            raise FormatError(
-                f"cannot drop the parent of snapshot {orphan}, which stays", ErrorKind.SERIALIZATION
-            )
-        return self._take(np.flatnonzero(~gone), {})
+        gone[self._rows_of(list(snapshot_ids))] = True
+        return self.revise(~gone, self.parents, {})
 
     def reparent(
         self, edits: Mapping[bytes, tuple[bytes | None, tuple[bytes, ...]]]
     ) -> SnapshotTable:
         """Give snapshots, by id, another parent and another list of pruned logs."""
         parents = self.parents.copy()
-        pruned = {}
-        for snapshot_id, (parent_id, logs) in edits.items():
-            row = self.row(snapshot_id)
+        ids = list(edits)
+        rows = self._rows_of(ids).tolist()
+        for row, (parent_id, _) in zip(rows, edits.values(), strict=True):
             parents[row] = _NO_PARENT if parent_id is None else self.row(parent_id)
-            pruned[row] = logs
-        if has_cycle(parents):
+        logs = [id_column(logs, OBJECT_ID_SIZE) for _, logs in edits.values()]
+        return self.revise(
+            np.ones(len(self), dtype=bool), parents, dict(zip(rows, logs, strict=True))
+        )
+
+    def revise(
+        self,
+        stays: npt.NDArray[np.bool_],
+        parents: npt.NDArray[np.int32],
+        logs: Mapping[int, npt.NDArray[np.uint8]],
+    ) -> SnapshotTable:
+        """Drop snapshots, and give others another parent and other pruned logs, all at once.
+
+        Parameters
+        ----------
+        stays
+            Which rows stay.
+        parents
+            The parent of every row, as a row of this table; those of dropped rows do not matter.
+        logs
+            ``(k, 12)`` columns of pruned logs by row, oldest first; others keep theirs.
+
+        Raises
+        ------
+        FormatError
+            When a snapshot that stays would have a dropped parent, or be its own ancestor.
+        """
+        is_orphan = stays & (parents >= 0) & ~stays[parents]
+        if is_orphan.any():
+            orphan = encode_id(self.id(int(np.argmax(is_orphan))))
+            raise FormatError(
+                f"cannot drop the parent of snapshot {orphan}, which stays", ErrorKind.SERIALIZATION
+            )
+        if parents is not self.parents and has_cycle(np.where(stays, parents, _NO_PARENT)):
             raise FormatError(
                 "cannot change parents so that a snapshot descends from itself",
                 ErrorKind.SERIALIZATION,
             )
-        return replace(self, parents=parents)._take(np.arange(len(self)), pruned)
+        return replace(self, parents=parents)._with_logs(logs)._take(np.flatnonzero(stays))
+
+    def _rows_of(self, snapshot_ids: Sequence[bytes]) -> Int64s:
+        """Find the rows of snapshots; raises SnapshotNotFoundError for one that is not known."""
+        rows = self.locate(id_column(list(snapshot_ids), OBJECT_ID_SIZE))
+        if (rows < 0).any():
+            raise _unknown(snapshot_ids[int(np.argmax(rows < 0))])
+        return rows
+
+    def _with_logs(self, logs: Mapping[int, npt.NDArray[np.uint8]]) -> SnapshotTable:
+        """Exchange the pruned logs of some rows."""
+        if not logs:
+            return self
+        counts = counts_of(self.pruned_starts)
+        parts, done = [], 0
+        for row, column in sorted(logs.items()):  # what lies between two of them, and then it
+            parts += [self.pruned_ids[self.pruned_starts[done] : self.pruned_starts[row]], column]
+            counts[row] = len(column)
+            done = row + 1
+        parts.append(self.pruned_ids[self.pruned_starts[done] :])
+        return replace(self, pruned_starts=starts_of(counts), pruned_ids=np.concatenate(parts))
 
     def _slice(self, start: int, stop: int) -> SnapshotTable:
         """Return some adjacent rows without copying them; parents are taken as they are."""
@@ -288,23 +334,12 @@ class SnapshotTable:
             pruned_ids=stacked("pruned_ids"),
         )
 
-    def _take(
-        self, rows: npt.NDArray[np.intp], pruned: Mapping[int, tuple[bytes, ...]]
-    ) -> SnapshotTable:
-        """Copy rows in the order given, renumbering parents; `pruned` exchanges some lists."""
+    def _take(self, rows: npt.NDArray[np.intp]) -> SnapshotTable:
+        """Copy rows in the order given, renumbering parents."""
         new_row = np.full(len(self) + 1, _NO_PARENT, dtype=np.int32)  # [-1] serves "no parent"
         new_row[rows] = np.arange(len(rows), dtype=np.int32)
         metadata_starts, items = gather_rows(self.metadata_starts, rows)
         pruned_starts, logs = gather_rows(self.pruned_starts, rows)
-        pruned_ids = self.pruned_ids[logs]
-        if pruned:
-            lists = [pruned.get(int(row), None) for row in rows]
-            pieces = [
-                self.pruned(int(row)) if logs_of is None else logs_of
-                for row, logs_of in zip(rows, lists, strict=True)
-            ]
-            pruned_starts = starts_of([len(piece) for piece in pieces])
-            pruned_ids = id_column([log for piece in pieces for log in piece], OBJECT_ID_SIZE)
         return SnapshotTable(
             ids=self.ids[rows],
             parents=new_row[self.parents[rows]],
@@ -314,7 +349,7 @@ class SnapshotTable:
             metadata_names=self.metadata_names.take(items),
             metadata_values=self.metadata_values.take(items),
             pruned_starts=pruned_starts,
-            pruned_ids=pruned_ids,
+            pruned_ids=self.pruned_ids[logs],
         )
 
 

@@ -1,0 +1,78 @@
+"""Histories drawn at random, shortened now and then."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import icechunk
+from interop.describe import open_repository
+from interop.places import storage_at
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def build(path: str, seed: int, steps: int = 40) -> None:
+    """Make a repository with branches, tags, resets, amended and detached snapshots."""
+    chance = random.Random(seed)
+    repo = icechunk.Repository.create(storage_at(path))
+    _go_on(repo, chance, steps, [repo.lookup_branch("main")])
+
+
+def go_on(path: str, seed: int, steps: int = 15) -> None:
+    """Make more of the same history."""
+    repo = open_repository(path)
+    tips = [repo.lookup_branch(name) for name in sorted(repo.list_branches())]
+    _go_on(repo, random.Random(seed), steps, tips)
+
+
+def _go_on(
+    repo: icechunk.Repository, chance: random.Random, steps: int, snapshots: list[str]
+) -> None:
+    for number in range(steps):
+        _step(repo, chance, snapshots, f"{chance.choice('abcxyz')}{number} {len(snapshots)}")
+
+
+def _step(
+    repo: icechunk.Repository, chance: random.Random, snapshots: list[str], name: str
+) -> None:
+    branch = chance.choice(sorted(repo.list_branches()))
+    snapshot = chance.choice(snapshots[-12:])
+    action = chance.choices(
+        ["commit", "amend", "flush", "create", "reset", "tag", "delete", "untag", "expire"],
+        [14, 2, 2, 5, 3, 3, 1, 1, 2],
+    )[0]
+    tags = sorted(repo.list_tags())
+    if action == "commit":
+        session = repo.writable_session(branch)
+        snapshots.append(session.commit(name, allow_empty=True))
+    elif action == "amend" and len(list(repo.ancestry(branch=branch))) > 1:
+        session = repo.writable_session(branch)
+        snapshots.append(session.amend(f"amended {name}", allow_empty=True))
+    elif action == "flush":
+        snapshots.append(repo.writable_session(branch).flush(f"aside {name}"))
+    elif action == "create":
+        repo.create_branch(name, snapshot)
+    elif action == "reset":
+        repo.reset_branch(branch, snapshot)
+    elif action == "tag":
+        repo.create_tag(name, snapshot)
+    elif action == "delete" and branch != "main":
+        repo.delete_branch(branch)
+    elif action == "untag" and tags:
+        repo.delete_tag(chance.choice(tags))
+    elif action == "expire":
+        times = [repo.lookup_snapshot(known).written_at for known in snapshots]
+        gone = repo.expire_snapshots(
+            times[len(times) // 2],
+            delete_expired_branches=chance.random() < 0.3,
+            delete_expired_tags=chance.random() < 0.3,
+        )
+        snapshots[:] = [known for known in snapshots if known not in gone]
+
+
+def expire(path: str, older_than_us: int, **options: Any) -> list[str]:
+    """Expire what was written before a time; return the ids of what was released, in order."""
+    older_than = EPOCH + timedelta(microseconds=older_than_us)
+    return sorted(open_repository(path).expire_snapshots(older_than, **options))

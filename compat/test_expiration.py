@@ -1,0 +1,73 @@
+"""Both sides release the same snapshots, and leave the same histories behind."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oracle import Oracle, Side
+
+from icechunk.format.repo_info import RepoInfo, decode_repo_info
+
+FLAGS = [
+    {"delete_expired_branches": branches, "delete_expired_tags": tags}
+    for branches in (False, True)
+    for tags in (False, True)
+]
+
+
+def state(path: str) -> RepoInfo:
+    return decode_repo_info(Path(path, "repo").read_bytes())
+
+
+def shape(info: RepoInfo) -> dict[str, Any]:
+    """All of a state that expiration is about."""
+    return {
+        "snapshots": list(info.snapshots),
+        "branches": dict(info.branches),
+        "tags": dict(info.tags),
+        "deleted tags": info.deleted_tags,
+        "log": [entry.kind for entry in info.updates],
+    }
+
+
+def thresholds(info: RepoInfo, chance: random.Random) -> list[int]:
+    """Before everything, some snapshots' own times and just after, and after everything."""
+    times = sorted(info.snapshots.flushed_at.tolist())
+    chosen = chance.sample(times, 3)
+    return [times[0], *chosen, chosen[0] + 1, times[-1] + 1]
+
+
+def expire_twice(path: str, sides: tuple[Side, Side], older_than: int, **flags: bool) -> None:
+    """Let both sides expire a copy each, and compare."""
+    outcomes = []
+    for side in sides:
+        copy = f"{path} {side.name}"
+        shutil.copytree(path, copy)
+        for _ in range(2):  # the second time nothing is left to do, and it is logged
+            released = side.call("expiring.expire", path=copy, older_than_us=older_than, **flags)
+            outcomes.append((released, shape(state(copy))))
+        shutil.rmtree(copy)
+    first, second = outcomes[:2], outcomes[2:]
+    assert first == second
+    assert first[1][0] == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_histories(
+    seed: int, exchange: tuple[Side, Side], repo_path: str, ours: Side, theirs: Oracle
+) -> None:
+    exchange[0].call("expiring.build", path=repo_path, seed=seed)
+    chance = random.Random(seed)
+    info = state(repo_path)
+    for older_than in thresholds(info, chance):
+        expire_twice(repo_path, (ours, theirs), older_than, **chance.choice(FLAGS))
+    # one of the outcomes is gone on with, by the other side, and expired again
+    older_than = sorted(info.snapshots.flushed_at.tolist())[len(info.snapshots) // 2]
+    exchange[0].call("expiring.expire", path=repo_path, older_than_us=older_than)
+    exchange[1].call("expiring.go_on", path=repo_path, seed=seed + 100)
+    for older_than in thresholds(state(repo_path), chance):
+        expire_twice(repo_path, (ours, theirs), older_than, **chance.choice(FLAGS))
