@@ -189,13 +189,17 @@ def describe_snapshot(
     return describe_store(repo.readonly_session(snapshot_id=snapshot_id).store, values=values)
 
 
-def describe_store(store: icechunk.IcechunkStore, *, values: bool = True) -> dict[str, Json]:
+def describe_store(
+    store: icechunk.IcechunkStore, *, values: bool = True, directories: bool = True
+) -> dict[str, Json]:
     """Describe a store: its keys, directories, the bytes of each value, and the arrays."""
-    keys, directories, digests, size = asyncio.run(_read_all(store, values=values))
+    keys, listed, digests, size = asyncio.run(
+        _read_all(store, values=values, directories=directories)
+    )
     documents = [key for key in keys if key.rpartition("/")[2] == "zarr.json"]
     return {
         "keys": keys,
-        "directories": directories,
+        "directories": listed,
         "digests": digests,
         "size": size,
         "arrays": describe_arrays(store, documents) if values else {},
@@ -203,7 +207,7 @@ def describe_store(store: icechunk.IcechunkStore, *, values: bool = True) -> dic
 
 
 async def _read_all(
-    store: icechunk.IcechunkStore, *, values: bool
+    store: icechunk.IcechunkStore, *, values: bool, directories: bool
 ) -> tuple[list[str], dict[str, list[str]], dict[str, str], int]:
     keys = sorted([key async for key in store.list()])
     prototype = default_buffer_prototype()
@@ -212,10 +216,9 @@ async def _read_all(
         buffer = await store.get(key, prototype)
         assert buffer is not None, f"listed, but has no value: {key}"
         digests[key] = digest(buffer.to_bytes())
-    directories = {}
-    for directory in sorted({"", *(key.rpartition("/")[0] for key in keys)}):
-        directories[directory] = sorted([name async for name in store.list_dir(directory)])
-    return keys, directories, digests, await store.getsize_prefix("")
+    parents = sorted({"", *(key.rpartition("/")[0] for key in keys)}) if directories else [""]
+    listed = {parent: sorted([name async for name in store.list_dir(parent)]) for parent in parents}
+    return keys, listed, digests, await store.getsize_prefix("")
 
 
 def describe_arrays(store: icechunk.IcechunkStore, documents: list[str]) -> dict[str, Json]:

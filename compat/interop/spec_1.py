@@ -48,10 +48,10 @@ def describe(path: str, *, values: bool = True, differences: bool = True) -> Jso
 
 
 def describe_snapshot(repo: icechunk.Repository, id: str, *, values: bool = True) -> Json:
-    """Describe what is in a snapshot; virtual chunks are only named."""
+    """Describe what is in a snapshot; of one with virtual chunks, no values."""
     session = repo.readonly_session(snapshot_id=id)
     places = sorted(session.all_virtual_chunk_locations())
-    described = describe_store(session.store, values=values and not places)
+    described = describe_store(session.store, values=values and not places, directories=False)
     return {**described, "virtual": places}
 
 
