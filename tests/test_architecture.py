@@ -34,8 +34,8 @@ LAYERS = [
     {"assets"},
     {"repo"},
     {"changes"},
-    {"ops", "snapshots", "stats", "keys", "conflicts", "credentials"},
-    {"session", "store", "repository"},
+    {"ops", "snapshots", "stats", "verification", "keys", "conflicts", "credentials"},
+    {"session", "store", "_verify", "repository"},
     {"", "testing"},
     {"distributed", "_dask_graph", "dask", "xarray"},
 ]

@@ -59,6 +59,8 @@ TWINNED = {
         "set_status",
         "total_chunks_storage",
         "update_metadata",
+        "verify",
+        "verify_storage",
         "writable_session",
     },
     icechunk.Session: {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import operator
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 from icechunk._display import Block, Folded, Shown
 from icechunk._iterators import AsyncCloseableIterator
 from icechunk._threads import in_thread
+from icechunk._verify import verify_context, verify_damaged
 from icechunk.assets.authorization import Authorization
 from icechunk.assets.manager import AssetManager
 from icechunk.changes.commit import with_ours
@@ -29,8 +30,10 @@ from icechunk.config.serialize import splitting_to_dict
 from icechunk.errors import (
     ConflictError,
     ErrorKind,
+    FormatError,
     IcechunkError,
     InvalidInputError,
+    NotFoundError,
 )
 from icechunk.format.envelope import FileKind
 from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id
@@ -49,6 +52,7 @@ from icechunk.ops.inspect import (
 )
 from icechunk.ops.log import Update
 from icechunk.ops.stats import ScanLimits, chunk_storage
+from icechunk.ops.verify.run import VerifyOptions
 from icechunk.repo.ancestry import branch_tip, snapshot_at, tag_target
 from icechunk.repo.context import RepoContext
 from icechunk.repo.create import check_place, create_repository
@@ -80,6 +84,7 @@ from icechunk.storage.attribution import Attribution, attributed
 from icechunk.storage.base import Storage
 from icechunk.storage.check import StorageCheck, check_storage
 from icechunk.store import IcechunkStore
+from icechunk.verification import VerifyProgress, VerifyReport
 
 __all__ = ["ChunkStorageStats", "RepoAvailability", "RepoStatus", "Repository", "SpecVersion"]
 
@@ -1092,6 +1097,129 @@ class Repository(Shown):
         return self._expire(rule_of(plan))
 
     run_expiration_async = in_thread(run_expiration)
+    # --- verification --------------------------------------------------------------------------
+
+    def verify(
+        self,
+        *,
+        read_chunks: bool = False,
+        decode_chunks: bool = False,
+        virtual: bool = False,
+        max_faults: int = 10_000,
+        progress: Callable[[VerifyProgress], object] | None = None,
+        max_snapshots_in_memory: int = 50,
+        max_compressed_manifest_mem_bytes: int = 512 * 2**20,
+        max_decoded_manifest_mem_bytes: int = 4 * 2**30,
+        max_concurrent_manifest_fetches: int = 500,
+    ) -> VerifyReport:
+        """Look for everything that is wrong with what is stored. Writes nothing.
+
+        Goes from branches and tags through the history to snapshots, transaction logs, manifests
+        and chunks, and through the operations log and its backups. Whoever commits or collects
+        garbage meanwhile causes no faults. Snapshots that no branch or tag leads to are looked at
+        too, as long as the history has them.
+
+        Parameters
+        ----------
+        read_chunks
+            Whether to read the objects of native chunks, each once. By default their existence and
+            length are checked, by listing them.
+        decode_chunks
+            Whether to decode native and inline chunks with the codecs of their arrays, too.
+        virtual
+            Whether to ask for the files of virtual chunks, one request for each; those of
+            containers that were not authorized get a warning.
+        max_faults
+            How many faults the report has room for; those beyond are counted.
+        progress
+            Called with a `VerifyProgress` from time to time.
+        max_snapshots_in_memory, max_compressed_manifest_mem_bytes, \
+        max_decoded_manifest_mem_bytes, max_concurrent_manifest_fetches
+            See `chunk_storage_stats`.
+
+        Returns
+        -------
+        VerifyReport
+            `is_clean` tells whether all is well, `faults` what is not, `exit_status` what a script
+            should exit with.
+
+        Raises
+        ------
+        ValueError
+            A limit is zero or less.
+        StorageError
+            The storage cannot be listed.
+
+        Notes
+        -----
+        Reads every snapshot, transaction log and manifest once, and lists all objects. Beside the
+        limits it takes some 40 bytes of memory per chunk object, and 50 per manifest of an array.
+        """
+        limits = _scan_limits(
+            max_snapshots_in_memory,
+            max_compressed_manifest_mem_bytes,
+            max_decoded_manifest_mem_bytes,
+            max_concurrent_manifest_fetches,
+        )
+        options = VerifyOptions(limits, _positive("max_faults", max_faults), read_chunks)
+        return verify_context(
+            self._context, options, decode=decode_chunks, virtual=virtual, progress=progress
+        )
+
+    verify_async = in_thread(verify)
+
+    @classmethod
+    def verify_storage(
+        cls,
+        storage: Storage,
+        config: RepositoryConfig | None = None,
+        authorize_virtual_chunk_access: Mapping[str, Any] | None = None,
+        *,
+        read_chunks: bool = False,
+        decode_chunks: bool = False,
+        virtual: bool = False,
+        max_faults: int = 10_000,
+        progress: Callable[[VerifyProgress], object] | None = None,
+    ) -> VerifyReport:
+        """Verify what may be too damaged to be opened; see `verify` for what that does.
+
+        Where the object ``repo`` is gone or cannot be decoded, that is a fault like any other, and
+        the walk begins with the newest former state that can. Nothing is decoded then, and no
+        virtual chunk looked at.
+
+        Parameters
+        ----------
+        storage, config, authorize_virtual_chunk_access
+            See `open`.
+        read_chunks, decode_chunks, virtual, max_faults, progress
+            See `verify`.
+
+        Raises
+        ------
+        RepositoryNotFoundError
+            Nothing there looks like a repository.
+        StorageError
+            The storage cannot be read or listed.
+        """
+        try:
+            repo = cls.open(storage, config, authorize_virtual_chunk_access)
+        except (FormatError, NotFoundError):
+            passed = RepositoryConfig() if config is None else config
+            options = VerifyOptions(
+                ScanLimits(50, 500, 512 * 2**20, 4 * 2**30),
+                _positive("max_faults", max_faults),
+                read_chunks or decode_chunks,
+            )
+            return verify_damaged(storage.configured(passed.storage), passed, options, progress)
+        return repo.verify(
+            read_chunks=read_chunks,
+            decode_chunks=decode_chunks,
+            virtual=virtual,
+            max_faults=max_faults,
+            progress=progress,
+        )
+
+    verify_storage_async = in_thread(verify_storage)
 
     # --- statistics ----------------------------------------------------------------------------
 
@@ -1132,17 +1260,11 @@ class Repository(Shown):
         Reads every snapshot and every manifest once, whatever they share. Beside the limits it
         takes about 12 bytes of memory per native and 32 per virtual chunk.
         """
-        limits = ScanLimits(
-            snapshots_at_once=_positive("max_snapshots_in_memory", max_snapshots_in_memory),
-            manifests_at_once=_positive(
-                "max_concurrent_manifest_fetches", max_concurrent_manifest_fetches
-            ),
-            file_bytes=_positive(
-                "max_compressed_manifest_mem_bytes", max_compressed_manifest_mem_bytes
-            ),
-            decoded_bytes=_positive(
-                "max_decoded_manifest_mem_bytes", max_decoded_manifest_mem_bytes
-            ),
+        limits = _scan_limits(
+            max_snapshots_in_memory,
+            max_compressed_manifest_mem_bytes,
+            max_decoded_manifest_mem_bytes,
+            max_concurrent_manifest_fetches,
         )
         return chunk_storage(self._context.assets, self._context.info(), limits)
 
@@ -1327,6 +1449,16 @@ def _parse_id(text: str) -> bytes:
         raise InvalidInputError(
             f"invalid snapshot id: `{text}`", ErrorKind.INVALID_SNAPSHOT_ID
         ) from error
+
+
+def _scan_limits(snapshots: int, file_bytes: int, decoded_bytes: int, manifests: int) -> ScanLimits:
+    """Check the limits of a scan, named as the methods name them."""
+    return ScanLimits(
+        snapshots_at_once=_positive("max_snapshots_in_memory", snapshots),
+        manifests_at_once=_positive("max_concurrent_manifest_fetches", manifests),
+        file_bytes=_positive("max_compressed_manifest_mem_bytes", file_bytes),
+        decoded_bytes=_positive("max_decoded_manifest_mem_bytes", decoded_bytes),
+    )
 
 
 def _positive(name: str, value: int) -> int:

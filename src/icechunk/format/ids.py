@@ -8,6 +8,8 @@ not decided here. Icechunk spec, "Object ids".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +18,7 @@ __all__ = [
     "NODE_ID_SIZE",
     "OBJECT_ID_SIZE",
     "decode_id",
+    "decode_ids",
     "encode_id",
     "encode_ids",
     "id_column",
@@ -32,6 +35,8 @@ INITIAL_SNAPSHOT_ID = bytes.fromhex("0b1cc8d6787580f0e33a6534")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
 _ALPHABET_BYTES = np.frombuffer(_ALPHABET.encode(), dtype=np.uint8)
+_DIGIT_OF_CHAR = np.full(256, 255, dtype=np.uint8)
+_DIGIT_OF_CHAR[_ALPHABET_BYTES] = np.arange(32, dtype=np.uint8)
 _BIT_WEIGHTS = np.array([16, 8, 4, 2, 1], dtype=np.uint8)
 
 # Crockford asks readers to forgive lower case and the look-alikes O, I and L.
@@ -87,6 +92,32 @@ def encode_ids(column: npt.NDArray[np.uint8]) -> list[str]:
     digits = bits.reshape(rows, chars, 5) @ _BIT_WEIGHTS  # (n, chars)
     text: str = _ALPHABET_BYTES[digits].tobytes().decode("ascii")
     return [text[start : start + chars] for start in range(0, rows * chars, chars)]
+
+
+def decode_ids(
+    texts: Sequence[str], size: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Read many texts as ids of `size` bytes, for listings.
+
+    Returns
+    -------
+    tuple
+        A ``(n, size)`` column, and which of its rows are ids: only the canonical spelling names
+        an object of ours, so look-alikes and lower case are none.
+    """
+    chars = -(-size * 8 // 5)
+    is_id = np.array([len(text) == chars and text.isascii() for text in texts], dtype=np.bool_)
+    ids = np.zeros((len(texts), size), dtype=np.uint8)
+    if not is_id.any():
+        return ids, is_id
+    rows = np.flatnonzero(is_id)
+    data = "".join(texts if len(rows) == len(texts) else [texts[row] for row in rows.tolist()])
+    digits = _DIGIT_OF_CHAR[np.frombuffer(data.encode("ascii"), np.uint8)].reshape(-1, chars)
+    bits = np.unpackbits(digits[:, :, None], axis=2)[:, :, 3:].reshape(len(rows), -1)
+    is_right = (digits < 32).all(axis=1) & ~bits[:, size * 8 :].any(axis=1)
+    ids[rows] = np.packbits(bits[:, : size * 8], axis=1)
+    is_id[rows] = is_right
+    return ids, is_id
 
 
 def id_column(ids: list[bytes] | tuple[bytes, ...], size: int) -> npt.NDArray[np.uint8]:

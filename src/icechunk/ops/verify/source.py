@@ -1,0 +1,265 @@
+"""Where a walk begins: the state of a repository, or what is left of it, and its snapshots.
+
+A source says which snapshots there are, the ones that branches and tags lead to first, and what the
+state records of each. Spec version 2 lists them all in one object; the former states of it serve
+when it is damaged itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple, Protocol
+
+from icechunk.errors import ErrorKind, FormatError, RepositoryNotFoundError
+from icechunk.format.ids import encode_id, ids_of_column
+from icechunk.format.layout import (
+    CHUNKS,
+    MANIFESTS,
+    REPO,
+    SNAPSHOTS,
+    TRANSACTIONS,
+    backup_key,
+)
+from icechunk.format.repo_info import RepoInfo, decode_repo_info
+from icechunk.format.snapshot import Snapshot
+from icechunk.ops.stats import reachable_snapshots
+from icechunk.ops.verify.findings import Findings
+from icechunk.ops.verify.inventory import take_inventory
+from icechunk.ops.verify.state import check_log, check_state, newest_readable, read_pages
+from icechunk.repo.times import time_text
+from icechunk.storage.base import ObjectNotFound, Storage
+from icechunk.verification import FaultKind
+
+__all__ = ["FileSource", "History", "Recorded", "Source", "StateSource", "open_source"]
+
+_FOLDERS: Final = (SNAPSHOTS, MANIFESTS, TRANSACTIONS, CHUNKS)
+
+
+class Recorded(NamedTuple):
+    """What is known of a snapshot before its file is opened."""
+
+    id: bytes
+    is_needed: bool
+    """Whether a branch or tag leads to it."""
+    named_by: str
+    """The refs that name it, or whatever else led here, for messages."""
+
+
+class History(NamedTuple):
+    """How a snapshot and its parent belong together."""
+
+    parent_id: bytes | None
+    pruned: tuple[bytes, ...]
+    """Transaction logs between the two, oldest first."""
+
+
+class Source(Protocol):
+    """The state that is verified."""
+
+    spec_version: int
+    key: str
+    """Key of the object that holds it."""
+    changed_us: int
+    """When it was last changed, by the storage's clock."""
+    operations: int
+    backups: int
+
+    def first(self) -> list[Recorded]:
+        """List the snapshots to begin with."""
+
+    def after(self, snapshot: Snapshot, recorded: Recorded) -> list[Recorded]:
+        """List the snapshots that another one leads to, and that were not listed yet."""
+
+    def compare(self, snapshot: Snapshot, findings: Findings, recorded: Recorded) -> None:
+        """Hold a snapshot file against what the state records of it."""
+
+    def history(self, snapshot_id: bytes) -> History:
+        """Tell the parent of a snapshot that was walked."""
+
+    def used_backups(self) -> set[str]:
+        """Names of the backups that are part of the log."""
+
+    def has_lost_snapshots(self, storage: Storage) -> bool:
+        """Whether snapshots of this state have been removed from the stored one meanwhile."""
+
+
+class StateSource:
+    """The object ``repo`` of spec version 2, or a backup of it."""
+
+    def __init__(self, info: RepoInfo, key: str, changed_us: int) -> None:
+        self.info = info
+        self.spec_version = info.spec_version
+        self.key = key
+        self.changed_us = changed_us
+        self.operations = 0
+        self.backups = 0
+        self._used: set[str] = set()
+
+    def check(self, storage: Storage, backups: set[str], findings: Findings, now_us: int) -> None:
+        """Look at the state itself and at its operations log."""
+        for problem in check_state(self.info, self.key, now_us):
+            findings.add(
+                problem.kind,
+                problem.key,
+                problem.message,
+                snapshot_id=problem.snapshot_id,
+                severity=problem.severity,
+            )
+
+        def load(name: str) -> RepoInfo:
+            key = backup_key(name)
+            return decode_repo_info(storage.get(key), key)
+
+        def is_there(name: str) -> bool:
+            return name in backups or storage.exists(backup_key(name))
+
+        pages = read_pages(self.info, load)
+        self.operations, self.backups = len(pages.times), len(pages.backups)
+        self._used = set(pages.backups)
+        for problem in check_log(pages, self.key, is_there, now_us):
+            findings.add(problem.kind, problem.key, problem.message, severity=problem.severity)
+
+    def first(self) -> list[Recorded]:
+        """List all snapshots of the state, those first that a branch or tag leads to."""
+        table = self.info.snapshots
+        refs: dict[bytes, list[str]] = {}
+        for what, named in (("branch", self.info.branches), ("tag", self.info.tags)):
+            for name, target in named.items():
+                refs.setdefault(target, []).append(f"{what} {name}")
+        reachable = reachable_snapshots(self.info)
+        known = set(reachable)
+        others = [found for found in ids_of_column(table.ids) if found not in known]
+        return [
+            Recorded(found, is_needed, ", ".join(refs.get(found, ())))
+            for ids, is_needed in ((reachable, True), (others, False))
+            for found in ids
+        ]
+
+    def after(self, snapshot: Snapshot, recorded: Recorded) -> list[Recorded]:
+        """List nothing: all snapshots were listed at first."""
+        return []
+
+    def compare(self, snapshot: Snapshot, findings: Findings, recorded: Recorded) -> None:
+        """Compare message and time, which the state has copies of."""
+        table = self.info.snapshots
+        row = table.row(recorded.id)
+        differs = []
+        if snapshot.flushed_at != int(table.flushed_at[row]):
+            differs.append(
+                f"the file is dated {time_text(snapshot.flushed_at)}, the history says "
+                f"{time_text(int(table.flushed_at[row]))}"
+            )
+        if snapshot.message != table.messages[row].decode():
+            differs.append("its message is not the one in the history")
+        if differs:
+            findings.add(
+                FaultKind.HISTORY_DISAGREES,
+                f"{SNAPSHOTS}/{encode_id(recorded.id)}",
+                "; ".join(differs),
+                snapshot_id=recorded.id,
+            )
+
+    def history(self, snapshot_id: bytes) -> History:
+        """Read parent and pruned logs from the state."""
+        table = self.info.snapshots
+        row = table.row(snapshot_id)
+        return History(table.parent_id(row), table.pruned(row))
+
+    def used_backups(self) -> set[str]:
+        """Names of the backups that the log mentions."""
+        return self._used
+
+    def has_lost_snapshots(self, storage: Storage) -> bool:
+        """Whether the stored state knows fewer snapshots: garbage was collected meanwhile."""
+        if self.key != REPO:
+            return False
+        try:
+            now = decode_repo_info(storage.get(REPO), REPO)
+        except (FormatError, ObjectNotFound):
+            return False
+        return bool((now.snapshots.locate(self.info.snapshots.ids) < 0).any())
+
+
+class FileSource:
+    """Whatever snapshot files there are, where nothing tells how they belong together."""
+
+    spec_version = 2
+    key = f"{SNAPSHOTS}/"
+    changed_us = 0
+    operations = 0
+    backups = 0
+
+    def __init__(self, storage: Storage) -> None:
+        self._ids = ids_of_column(take_inventory(storage, SNAPSHOTS).ids)
+
+    def first(self) -> list[Recorded]:
+        """List all snapshot files."""
+        return [Recorded(found, True, "") for found in self._ids]
+
+    def after(self, snapshot: Snapshot, recorded: Recorded) -> list[Recorded]:
+        """List nothing: all files were listed at first."""
+        return []
+
+    def compare(self, snapshot: Snapshot, findings: Findings, recorded: Recorded) -> None:
+        """Compare nothing, since nothing is recorded."""
+
+    def history(self, snapshot_id: bytes) -> History:
+        """Know nothing."""
+        return History(None, ())
+
+    def used_backups(self) -> set[str]:
+        """Know nothing."""
+        return set()
+
+    def has_lost_snapshots(self, storage: Storage) -> bool:
+        """Know nothing."""
+        return False
+
+
+def open_source(storage: Storage, backups: set[str], findings: Findings, now_us: int) -> Source:
+    """Load the state of a repository, or the newest backup that is one.
+
+    Raises
+    ------
+    RepositoryNotFoundError
+        Nothing here looks like a repository.
+    """
+    data = None
+    try:
+        data, _ = storage.get_versioned(REPO)
+        source = StateSource(decode_repo_info(data), REPO, storage.head(REPO).last_modified_us)
+    except ObjectNotFound:
+        if not backups and not any(_has_objects(storage, folder) for folder in _FOLDERS):
+            raise RepositoryNotFoundError(
+                f"there is no repository to verify in {storage!r}", ErrorKind.REPOSITORY_NOT_FOUND
+            ) from None
+        return _from_backup(storage, backups, findings, None)
+    except FormatError as error:
+        return _from_backup(storage, backups, findings, error)
+    source.check(storage, backups, findings, now_us)
+    return source
+
+
+def _from_backup(
+    storage: Storage, backups: Iterable[str], findings: Findings, error: FormatError | None
+) -> Source:
+    found = newest_readable(storage, backups)
+    remedy = "Put it back from a copy: none of the backups below overwritten/ is readable"
+    if found is not None:
+        key, info = found
+        remedy = (
+            f"Copy {key} to {REPO}: it is the newest readable backup, and the state before the "
+            "last update"
+        )
+    if error is not None:
+        findings.add_error(error, REPO, remedy=remedy)
+    else:
+        message = "the object that names everything else is not there"
+        findings.add(FaultKind.REPOSITORY_OBJECT_MISSING, REPO, message, remedy=remedy)
+    if found is None:
+        return FileSource(storage)
+    return StateSource(info, key, storage.head(key).last_modified_us)
+
+
+def _has_objects(storage: Storage, folder: str) -> bool:
+    return next(iter(storage.list(folder + "/")), None) is not None
