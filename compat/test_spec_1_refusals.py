@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from interop import histories
-from oracle import Side
+from oracle import Oracle, Side
 
 REFUSALS = {
     "slash": "invalid ref",
@@ -27,6 +27,19 @@ def test_refusals(attempt: str, repo_path: str, spec_1_sides: dict[str, Side]) -
     for name, side in spec_1_sides.items():
         said = side.call("spec_1.refused", path=repo_path, attempt=attempt)
         assert REFUSALS[attempt] in said.lower(), f"{name}: {said}"
+        assert files(repo_path) == before
+
+
+def test_what_only_version_2_has(
+    repo_path: str, theirs: Oracle, spec_1_sides: dict[str, Side]
+) -> None:
+    spec_1_sides["1.x"].call("steps.carry_out", path=repo_path, steps=histories.references())
+    before = files(repo_path)
+    for side in (theirs,):
+        refused = side.call("spec_1.refused_for_version_1", path=repo_path)
+        assert len(refused) == 13
+        for name, said in refused.items():
+            assert said == ["FormatError", "unsupported-spec-version", True], name
         assert files(repo_path) == before
 
 

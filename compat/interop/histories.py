@@ -166,6 +166,26 @@ def virtual() -> list[Step]:
     ]
 
 
+def distributed() -> list[Step]:
+    """Commits made in forks: to arrays that were there, and to new ones."""
+    rows = {"shape": [8, 100], "chunks": [1, 100], "dtype": "int64"}
+    line = {"shape": [4], "chunks": [2], "dtype": "int8"}
+    parts: list[list[list[Any]]] = [
+        [
+            ["write", "shared", [[2 * n, 2 * n + 2], [0, 100]], 1000 * n],
+            ["array", f"by/{n}", line],
+            ["write", f"by/{n}", [[0, 3]], n],
+        ]
+        for n in range(4)
+    ]
+    return [
+        create(inline=16),
+        commit("start", ["group", "", {}], ["group", "by", {}], ["array", "shared", rows]),
+        {"do": "forked", "message": "distributed", "edits": parts},
+        {"do": "forked", "message": "again", "edits": [part[:1] for part in parts[:2]]},
+    ]
+
+
 def aged() -> list[Step]:
     """Old and new commits on several branches, with tags on both, and some that nothing leads to.
 
@@ -196,7 +216,7 @@ def aged() -> list[Step]:
 
 NAMED: dict[str, Callable[[], list[Step]]] = {
     "types": types, "edited": edited, "references": references, "split": split,
-    "virtual": virtual,
+    "virtual": virtual, "distributed": distributed,
 }  # fmt: skip
 
 

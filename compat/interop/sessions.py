@@ -100,7 +100,7 @@ def try_commit(handle: int, message: str) -> Any:
         return _open[handle].commit(message)
     except icechunk.ConflictError as error:
         return {
-            "kind": str(error.kind),
+            "kind": str(getattr(error, "kind", None)),  # none before version 2
             "expected": error.expected_parent,
             "actual": error.actual_parent,
         }

@@ -279,6 +279,36 @@ def refused(path: str, attempt: str) -> str:
     return ""
 
 
+def refused_for_version_1(path: str) -> Json:
+    """Call what only version 2 has; return class, kind and words of each refusal."""
+    repo = open_repository(path)
+    session = repo.writable_session("main")
+    zarr.open_group(session.store, mode="a").attrs["amended"] = True
+    availability = icechunk.RepoAvailability.read_only
+    calls: dict[str, Callable[[], Any]] = {
+        "amend": lambda: session.amend("amended"),
+        "rearrange": lambda: repo.rearrange_session("main"),
+        "metadata": lambda: repo.metadata,
+        "get metadata": repo.get_metadata,
+        "set metadata": lambda: repo.set_metadata({"a": 1}),
+        "update metadata": lambda: repo.update_metadata({"a": 1}),
+        "status": lambda: repo.status,
+        "set status": lambda: repo.set_status(icechunk.RepoStatus(availability)),
+        "flags": repo.feature_flags,
+        "enabled flags": repo.enabled_feature_flags,
+        "set flag": lambda: repo.set_feature_flag("move_node", False),
+        "log": lambda: list(repo.ops_log()),
+        "inspect": repo.inspect_repo_info,
+    }
+    found = {}
+    for name, call in calls.items():
+        try:
+            found[name] = ["allowed", str(call())]
+        except icechunk.IcechunkError as error:
+            found[name] = [type(error).__name__, str(error.kind), "upgrade" in str(error)]
+    return found
+
+
 def read(path: str, name: str, branch: str = "main") -> list[Any]:
     """Read an array."""
     store = open_repository(path).readonly_session(branch).store

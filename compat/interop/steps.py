@@ -8,6 +8,7 @@ know nothing but version 1 of the format. `histories` has lists of steps.
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -77,6 +78,17 @@ def commit(
     session.commit(message, metadata)
 
 
+def forked(path: str, message: str, edits: list[list[list[Any]]], branch: str = "main") -> None:
+    """Make each list of edits in a fork of its own, sent there and back; merge and commit."""
+    session = open_repository(path).writable_session(branch)
+    forks = [pickle.loads(pickle.dumps(session.fork())) for _ in edits]
+    for fork, its_edits in zip(forks, edits, strict=True):
+        for name, *arguments in its_edits:
+            EDITS[name](fork, *arguments)
+    session.merge(*(pickle.loads(pickle.dumps(fork)) for fork in forks))
+    session.commit(message)
+
+
 def find(repo: icechunk.Repository, message: str) -> str:
     """Return the id of the snapshot with a message, on whatever branch or tag it is."""
     tips = {repo.lookup_branch(name) for name in repo.list_branches()}
@@ -128,8 +140,8 @@ def rewrite(path: str, message: str, split: dict[str, int], branch: str = "main"
 
 
 STEPS: dict[str, Callable[..., None]] = {
-    "create": create, "commit": commit, "branch": branch, "tag": tag, "reset": reset,
-    "unbranch": unbranch, "untag": untag, "rewrite": rewrite,
+    "create": create, "commit": commit, "forked": forked, "branch": branch, "tag": tag,
+    "reset": reset, "unbranch": unbranch, "untag": untag, "rewrite": rewrite,
 }  # fmt: skip
 
 
@@ -175,6 +187,10 @@ def _erase(session: icechunk.Session, key: str) -> None:
     asyncio.run(_awaited(session.store.delete(key)))
 
 
+def _shift(session: icechunk.Session, path: str, offset: list[int]) -> None:
+    session.shift_array(f"/{path}", offset)
+
+
 async def _awaited(awaitable: Any) -> Any:
     return await awaitable
 
@@ -192,4 +208,5 @@ def _virtual(
 EDITS: dict[str, Callable[..., None]] = {
     "group": _group, "array": _array, "write": _write, "resize": _resize,
     "attributes": _attributes, "delete": _delete, "erase": _erase, "virtual": _virtual,
+    "shift": _shift,
 }  # fmt: skip
