@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from oracle import Oracle, Side
+from test_state import compare_diffs
 
 from icechunk.format.repo_info import RepoInfo, decode_repo_info
 
@@ -71,3 +72,38 @@ def test_random_histories(
     exchange[1].call("expiring.go_on", path=repo_path, seed=seed + 100)
     for older_than in thresholds(state(repo_path), chance):
         expire_twice(repo_path, (ours, theirs), older_than, **chance.choice(FLAGS))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_other_side_goes_on(
+    seed: int, exchange: tuple[Side, Side], repo_path: str, ours: Side, theirs: Oracle
+) -> None:
+    """One side writes, the other expires, both read and compare, the first writes again."""
+    writer, expirer = exchange
+    writer.call("scenarios.random_edits", path=repo_path, seed=seed)
+    older_than = sorted(state(repo_path).snapshots.flushed_at.tolist())[-4]
+    assert expirer.call("expiring.expire", path=repo_path, older_than_us=older_than)
+    assert len(state(repo_path).snapshots.pruned_ids)
+    agree(repo_path, ours, theirs)
+    for side in (writer, expirer):
+        side.call("expiring.edit", path=repo_path, by=side.name)
+        agree(repo_path, ours, theirs)
+
+
+def agree(path: str, ours: Side, theirs: Oracle) -> None:
+    one, other = (side.call("describe.describe", path=path) for side in (ours, theirs))
+    assert one == other
+    compare_diffs(path, ours, theirs)
+
+
+def test_rebases_over_what_has_expired(repo_path: str, ours: Side, theirs: Oracle) -> None:
+    one, other = (
+        side.call("expiring.rebase_over", path=f"{repo_path} {side.name}")
+        for side in (ours, theirs)
+    )
+    assert one == other
+    released, *outcomes = one
+    assert released == 4
+    conflict = [["New node conflicts with existing node", "/x"]]
+    history = ["rebased", "add v", "Repository initialized"]
+    assert outcomes == [history, conflict, ["rebased", *history], conflict]

@@ -47,7 +47,7 @@ def test_diffs_of_every_stretch(
     scenario: str, exchange: tuple[Side, Side], repo_path: str, ours: Side, theirs: Oracle
 ) -> None:
     exchange[0].call(f"scenarios.{scenario}", path=repo_path)
-    _compare_diffs(repo_path, ours, theirs)
+    compare_diffs(repo_path, ours, theirs)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -55,13 +55,13 @@ def test_diffs_of_random_edits(
     seed: int, exchange: tuple[Side, Side], repo_path: str, ours: Side, theirs: Oracle
 ) -> None:
     exchange[0].call("scenarios.random_edits", path=repo_path, seed=seed)
-    _compare_diffs(repo_path, ours, theirs)
+    compare_diffs(repo_path, ours, theirs)
 
 
 @pytest.mark.parametrize("scenario", ["amended", "shifted", "expired", "migrated"])
 def test_diffs_of_what_they_did(scenario: str, repo_path: str, ours: Side, theirs: Oracle) -> None:
     theirs.call(f"reference.{scenario}", path=repo_path)
-    _compare_diffs(repo_path, ours, theirs)
+    compare_diffs(repo_path, ours, theirs)
 
 
 def test_moves_between_neighbours(repo_path: str, ours: Side, theirs: Oracle) -> None:
@@ -86,7 +86,7 @@ def test_moves_between_neighbours(repo_path: str, ours: Side, theirs: Oracle) ->
         assert whole[part] == theirs_whole[part]
 
 
-def _compare_diffs(path: str, ours: Side, theirs: Oracle) -> None:
+def compare_diffs(path: str, ours: Side, theirs: Oracle) -> None:
     described = ours.call("describe.describe", path=path, values=False, only_tips=True)
     compared = 0
     for history in described["histories"].values():

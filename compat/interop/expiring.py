@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import zarr
+from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
 from interop.describe import open_repository
@@ -76,3 +81,55 @@ def expire(path: str, older_than_us: int, **options: Any) -> list[str]:
     """Expire what was written before a time; return the ids of what was released, in order."""
     older_than = EPOCH + timedelta(microseconds=older_than_us)
     return sorted(open_repository(path).expire_snapshots(older_than, **options))
+
+
+def edit(path: str, by: str) -> None:
+    """Add a group to every branch."""
+    repo = open_repository(path)
+    for branch in sorted(repo.list_branches()):
+        session = repo.writable_session(branch)
+        zarr.create_group(session.store, path=f"made by {by}")
+        session.commit(f"group made by {by}")
+
+
+def rebase_over(path: str) -> list[Any]:
+    """Open sessions, let others commit and the history be shortened, and rebase the sessions.
+
+    Returns how many snapshots were released, and for each session the conflicts, or the history
+    after its commit.
+    """
+    repo = icechunk.Repository.create(storage_at(path))
+    names = ("z", "x", "y", "x")
+    opened = [repo.writable_session("main") for _ in names]
+    for session, name in zip(opened, names, strict=True):
+        _make_array(session, name)
+    for name in ("x", "w", "y"):
+        session = repo.writable_session("main")
+        _make_array(session, name)
+        session.commit(f"add {name}")
+    session = repo.writable_session("main")
+    asyncio.run(session.store.delete_dir("y"))
+    session.commit("without y")
+    time.sleep(0.002)
+    older_than = datetime.now(UTC)
+    time.sleep(0.002)
+    session = repo.writable_session("main")
+    _make_array(session, "v")
+    session.commit("add v")
+    found: list[Any] = [len(repo.expire_snapshots(older_than))]
+    for session in opened:
+        try:
+            session.rebase(icechunk.ConflictDetector())
+            session.commit("rebased")
+        except icechunk.RebaseFailedError as error:
+            found.append([[str(item.conflict_type), item.path] for item in error.conflicts])
+        else:
+            found.append([info.message for info in repo.ancestry(branch="main")])
+    return found
+
+
+def _make_array(session: icechunk.Session, name: str) -> None:
+    """Make an array without a group above it, so that sessions differ in nothing else."""
+    document = zarr.create_array({}, shape=(8,), chunks=(1,), dtype="int64").metadata
+    (data,) = document.to_buffer_dict(default_buffer_prototype()).values()
+    asyncio.run(session.store.set(f"{name}/zarr.json", data))
