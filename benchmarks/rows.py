@@ -218,6 +218,15 @@ WORKS: tuple[Work, ...] = (
         sides={OURS: {"ours": OURS_INTERPRETER}, REFERENCE: {"ours": OURS_INTERPRETER}},
     ),
     Work(
+        "verify",
+        "verify",
+        (Row("verify {count} native chunks, local disk", "verify", at_most=20),),
+        MILLION,
+        TENTH,
+        sides={OURS: {}},
+        runs=3,
+    ),
+    Work(
         "versions",
         "versions",
         (

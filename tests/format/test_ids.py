@@ -6,12 +6,14 @@ from hypothesis import strategies as st
 from icechunk.format.ids import (
     INITIAL_SNAPSHOT_ID,
     decode_id,
+    decode_ids,
     encode_id,
     encode_ids,
     id_column,
     ids_of_column,
     sortable,
 )
+from icechunk.format.layout import id_from_key
 
 CASES = [
     ("0b1cc8d6787580f0e33a6534", "1CECHNKREP0F1RSTCMT0"),
@@ -82,3 +84,17 @@ def test_padding_bits_must_be_zero() -> None:
 def test_columns_refuse_ids_of_another_size() -> None:
     with pytest.raises(ValueError, match="expected 12"):
         id_column([bytes(12), bytes(8), bytes(16)], 12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.binary(min_size=12, max_size=12).map(encode_id) | st.text(max_size=20)))
+def test_columns_of_texts_are_read_as_the_texts_are(texts: list[str]) -> None:
+    column, is_id = decode_ids(texts, 12)
+    for text, row, found in zip(texts, ids_of_column(column), is_id.tolist(), strict=True):
+        assert found == (id_from_key(text) is not None)
+        assert not found or encode_id(row) == text
+
+
+@pytest.mark.parametrize("text", ["1CECHNKREP0F1RSTCMT1", "1cechnkrep0f1rstcmt0", "é" * 20])
+def test_columns_forgive_nothing(text: str) -> None:
+    assert decode_ids([text, "1CECHNKREP0F1RSTCMT0"], 12)[1].tolist() == [False, True]

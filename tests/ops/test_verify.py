@@ -597,7 +597,7 @@ PLANTED = [
     (same_node_id, FaultKind.DUPLICATE_NODE_ID, WARNING),
     (bad_path, FaultKind.BAD_PATH, WARNING),
     (no_parent_group, FaultKind.PARENT_GROUP_MISSING, NOTE),
-    (below_an_array, FaultKind.BELOW_AN_ARRAY, WARNING),
+    (below_an_array, FaultKind.BELOW_AN_ARRAY, NOTE),
     (bad_document, FaultKind.DOCUMENT_INVALID, ERROR),
     (other_shape, FaultKind.DOCUMENT_DISAGREES, ERROR),
     (other_type, FaultKind.DOCUMENT_DISAGREES, ERROR),

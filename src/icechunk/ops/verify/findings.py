@@ -71,6 +71,7 @@ class Findings:
         error: IcechunkError,
         key: str,
         *,
+        kind: FaultKind | None = None,
         missing: tuple[FaultKind, str] | None = None,
         path: str | None = None,
         snapshot_id: bytes | None = None,
@@ -80,12 +81,13 @@ class Findings:
     ) -> None:
         """Record what was raised when a file was fetched and decoded.
 
-        `missing` is kind and message for a file that is not there; the rest is as for `add`.
+        `missing` is kind and message for a file that is not there; `kind`, by default, what the
+        error tells; the rest is as for `add`.
         """
         if missing is not None and isinstance(error, ObjectNotFound):
             kind, message = missing
         else:
-            kind = kind_of(error)
+            kind = kind_of(error) if kind is None else kind
             message = text_of(error).removeprefix(f"{key}: ").removeprefix(f"{key} is corrupt: ")
         self.add(
             kind,

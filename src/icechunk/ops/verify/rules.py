@@ -94,7 +94,7 @@ RULES: Final[Mapping[FaultKind, Rule]] = {
     FaultKind.PARENT_GROUP_MISSING: Rule(
         _NOTE, "Create the group if the node should show in listings"
     ),
-    FaultKind.BELOW_AN_ARRAY: Rule(_WARNING, "Move the node elsewhere"),
+    FaultKind.BELOW_AN_ARRAY: Rule(_NOTE, "Move the node elsewhere if it should show in listings"),
     FaultKind.DOCUMENT_INVALID: Rule(_ERROR, f"Take the document from a copy, {_REWRITE}"),
     FaultKind.DOCUMENT_DISAGREES: Rule(_ERROR, f"Find out which of the two is right, {_REWRITE}"),
     FaultKind.MANIFEST_NOT_LISTED: Rule(

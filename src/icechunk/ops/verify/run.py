@@ -41,6 +41,7 @@ from icechunk.ops.stats import ScanLimits, batches
 from icechunk.ops.verify.chunks import ChunkCheck, Owner, read_whole
 from icechunk.ops.verify.claims import Claims, FileClaim, FileClaims
 from icechunk.ops.verify.findings import Findings
+from icechunk.ops.verify.history import Recorded, Source
 from icechunk.ops.verify.inventory import Inventory, Rows, take_inventory
 from icechunk.ops.verify.logs import WORD, difference, fingerprint, net_change
 from icechunk.ops.verify.manifests import (
@@ -51,7 +52,7 @@ from icechunk.ops.verify.manifests import (
 )
 from icechunk.ops.verify.rules import kind_of
 from icechunk.ops.verify.snapshots import SnapshotChecks, repeats_a_path, unlisted_manifests
-from icechunk.ops.verify.source import Recorded, Source, open_source
+from icechunk.ops.verify.source import open_source
 from icechunk.ops.verify.virtual import VirtualCheck
 from icechunk.repo.surroundings import Surroundings
 from icechunk.storage.base import ObjectNotFound, Storage
@@ -69,6 +70,8 @@ __all__ = ["Decoder", "VerifyOptions", "verify"]
 MAX_WALKS: Final = 3
 _MAY_HAVE_BEEN_COLLECTED: Final = (
     FaultKind.SNAPSHOT_MISSING,
+    FaultKind.DANGLING_PARENT,
+    FaultKind.REF_TO_UNKNOWN_SNAPSHOT,
     FaultKind.MANIFEST_MISSING,
     FaultKind.CHUNK_MISSING,
     FaultKind.CHUNK_UNREADABLE,
@@ -235,6 +238,7 @@ class _Walk:
                 total = len(self._visited) if self.source.spec_version == 1 else len(frontier)
                 self._tell("snapshots", len(self._visited), total)
             frontier = found
+        self.source.finish(self._findings)
         self._claims.close()
         self._count["snapshots"] = len(self._visited)
 
@@ -255,11 +259,11 @@ class _Walk:
         return snapshot
 
     def _unreadable_snapshot(self, recorded: Recorded, error: IcechunkError) -> None:
-        named = f"; it is where {recorded.named_by} points to" if recorded.named_by else ""
+        named = f"; {recorded.reason}" if recorded.reason else ""
         self._findings.add_error(
             error,
             snapshot_key(recorded.id),
-            missing=(FaultKind.SNAPSHOT_MISSING, f"the snapshot file is not there{named}"),
+            missing=(recorded.if_missing, f"the snapshot file is not there{named}"),
             snapshot_id=recorded.id,
             is_needed=recorded.is_needed,
         )

@@ -1,14 +1,13 @@
 """Where a walk begins: the state of a repository, or what is left of it, and its snapshots.
 
-A source says which snapshots there are, the ones that branches and tags lead to first, and what the
-state records of each. Spec version 2 lists them all in one object; the former states of it serve
-when it is damaged itself.
+Spec version 2 lists all snapshots in one object; the former states of it serve when it is damaged
+itself. See `history.Source` for what is asked of a state, `source_v1` for spec version 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from icechunk.errors import ErrorKind, FormatError, RepositoryNotFoundError
 from icechunk.format.ids import encode_id, ids_of_column
@@ -24,63 +23,17 @@ from icechunk.format.repo_info import RepoInfo, decode_repo_info
 from icechunk.format.snapshot import Snapshot
 from icechunk.ops.stats import reachable_snapshots
 from icechunk.ops.verify.findings import Findings
+from icechunk.ops.verify.history import History, Recorded, Source, pointed_to_by
 from icechunk.ops.verify.inventory import take_inventory
+from icechunk.ops.verify.source_v1 import RefsSource, list_refs
 from icechunk.ops.verify.state import check_log, check_state, newest_readable, read_pages
 from icechunk.repo.times import time_text
 from icechunk.storage.base import ObjectNotFound, Storage
 from icechunk.verification import FaultKind
 
-__all__ = ["FileSource", "History", "Recorded", "Source", "StateSource", "open_source"]
+__all__ = ["FileSource", "StateSource", "open_source"]
 
 _FOLDERS: Final = (SNAPSHOTS, MANIFESTS, TRANSACTIONS, CHUNKS)
-
-
-class Recorded(NamedTuple):
-    """What is known of a snapshot before its file is opened."""
-
-    id: bytes
-    is_needed: bool
-    """Whether a branch or tag leads to it."""
-    named_by: str
-    """The refs that name it, or whatever else led here, for messages."""
-
-
-class History(NamedTuple):
-    """How a snapshot and its parent belong together."""
-
-    parent_id: bytes | None
-    pruned: tuple[bytes, ...]
-    """Transaction logs between the two, oldest first."""
-
-
-class Source(Protocol):
-    """The state that is verified."""
-
-    spec_version: int
-    key: str
-    """Key of the object that holds it."""
-    changed_us: int
-    """When it was last changed, by the storage's clock."""
-    operations: int
-    backups: int
-
-    def first(self) -> list[Recorded]:
-        """List the snapshots to begin with."""
-
-    def after(self, snapshot: Snapshot, recorded: Recorded) -> list[Recorded]:
-        """List the snapshots that another one leads to, and that were not listed yet."""
-
-    def compare(self, snapshot: Snapshot, findings: Findings, recorded: Recorded) -> None:
-        """Hold a snapshot file against what the state records of it."""
-
-    def history(self, snapshot_id: bytes) -> History:
-        """Tell the parent of a snapshot that was walked."""
-
-    def used_backups(self) -> set[str]:
-        """Names of the backups that are part of the log."""
-
-    def has_lost_snapshots(self, storage: Storage) -> bool:
-        """Whether snapshots of this state have been removed from the stored one meanwhile."""
 
 
 class StateSource:
@@ -130,7 +83,7 @@ class StateSource:
         known = set(reachable)
         others = [found for found in ids_of_column(table.ids) if found not in known]
         return [
-            Recorded(found, is_needed, ", ".join(refs.get(found, ())))
+            Recorded(found, is_needed, pointed_to_by(refs.get(found, [])))
             for ids, is_needed in ((reachable, True), (others, False))
             for found in ids
         ]
@@ -158,6 +111,9 @@ class StateSource:
                 "; ".join(differs),
                 snapshot_id=recorded.id,
             )
+
+    def finish(self, findings: Findings) -> None:
+        """Say nothing: the state told all of the history before."""
 
     def history(self, snapshot_id: bytes) -> History:
         """Read parent and pruned logs from the state."""
@@ -203,6 +159,9 @@ class FileSource:
     def compare(self, snapshot: Snapshot, findings: Findings, recorded: Recorded) -> None:
         """Compare nothing, since nothing is recorded."""
 
+    def finish(self, findings: Findings) -> None:
+        """Know nothing."""
+
     def history(self, snapshot_id: bytes) -> History:
         """Know nothing."""
         return History(None, ())
@@ -224,11 +183,15 @@ def open_source(storage: Storage, backups: set[str], findings: Findings, now_us:
     RepositoryNotFoundError
         Nothing here looks like a repository.
     """
-    data = None
     try:
-        data, _ = storage.get_versioned(REPO)
-        source = StateSource(decode_repo_info(data), REPO, storage.head(REPO).last_modified_us)
+        changed_us = storage.head(REPO).last_modified_us
+        state = StateSource(decode_repo_info(storage.get(REPO)), REPO, changed_us)
     except ObjectNotFound:
+        refs = list_refs(storage)
+        if refs and not any(name.startswith(f"{REPO}.") for name in backups):
+            source = RefsSource(refs)
+            source.check(storage, findings, now_us)
+            return source
         if not backups and not any(_has_objects(storage, folder) for folder in _FOLDERS):
             raise RepositoryNotFoundError(
                 f"there is no repository to verify in {storage!r}", ErrorKind.REPOSITORY_NOT_FOUND
@@ -236,8 +199,8 @@ def open_source(storage: Storage, backups: set[str], findings: Findings, now_us:
         return _from_backup(storage, backups, findings, None)
     except FormatError as error:
         return _from_backup(storage, backups, findings, error)
-    source.check(storage, backups, findings, now_us)
-    return source
+    state.check(storage, backups, findings, now_us)
+    return state
 
 
 def _from_backup(
