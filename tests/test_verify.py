@@ -21,7 +21,6 @@ from icechunk.testing import CountingStorage
 from icechunk.testing.wrapper import StorageWrapper
 from icechunk.verification import FaultKind, FaultSeverity
 
-
 THEN = datetime.fromtimestamp(1_000_000, UTC)
 
 

@@ -27,5 +27,5 @@ class Verified(RepositoryMachine):
 
 def test_random_histories_verify_clean(effort):
     run_state_machine_as_test(
-        Verified, settings=settings(max_examples=15 * effort, stateful_step_count=30)
+        Verified, settings=settings(max_examples=5 * effort, stateful_step_count=30)
     )
