@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # `interop` is imported by name 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))  # where the servers are
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # so is `model`
 
+import hands
+from hands import Sides
 from object_stores.testing import S3Server, reached
 from oracle import Oracle, OracleUnavailableError, Ours, Side, find_python, is_required
 
@@ -111,9 +113,16 @@ def any_oracle(request: pytest.FixtureRequest) -> Oracle:
 
 
 @pytest.fixture(scope="session")
-def spec_1_sides(theirs: Oracle, theirs_of_old: Oracle) -> dict[str, Side]:
-    """Everyone who writes repositories of spec version 1, by short names."""
-    return {"2.x": theirs, "1.x": theirs_of_old}
+def all_sides(ours: Side, theirs: Oracle, theirs_of_old: Oracle) -> dict[int, Sides]:
+    """Everyone who writes repositories of each spec version, by the names of `hands`."""
+    sides: Sides = {"ours": ours, "2.x": theirs, "1.x": theirs_of_old}
+    return {spec: {name: sides[name] for name in names} for spec, names in hands.NAMES.items()}
+
+
+@pytest.fixture(scope="session")
+def spec_1_sides(all_sides: dict[int, Sides]) -> Sides:
+    """Everyone who writes repositories of spec version 1."""
+    return all_sides[1]
 
 
 @pytest.fixture

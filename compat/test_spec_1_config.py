@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from oracle import Side
-from test_spec_1_exchange import CHAINS
+from hands import CHAINS, Sides, label
 
 SPLIT = {"t": 3, "x": 20}
 
 
-@pytest.mark.parametrize("chain", CHAINS, ids=" to ".join)
+@pytest.mark.parametrize("chain", CHAINS[1], ids=label)
 def test_stored_by_one_changed_by_another(
-    chain: tuple[str, ...], repo_path: str, spec_1_sides: dict[str, Side]
+    chain: tuple[str, ...], repo_path: str, spec_1_sides: Sides
 ) -> None:
     writer, follower = (spec_1_sides[name] for name in chain[:2])
     writer.call("steps.create", path=repo_path, spec=1, inline=37, split=SPLIT)
@@ -31,9 +30,9 @@ def test_stored_by_one_changed_by_another(
     assert _stored(spec_1_sides, repo_path) == {**second, "requests": 11}
 
 
-@pytest.mark.parametrize("chain", CHAINS, ids=" to ".join)
+@pytest.mark.parametrize("chain", CHAINS[1], ids=label)
 def test_none_is_stored_until_one_is(
-    chain: tuple[str, ...], repo_path: str, spec_1_sides: dict[str, Side]
+    chain: tuple[str, ...], repo_path: str, spec_1_sides: Sides
 ) -> None:
     writer, follower = (spec_1_sides[name] for name in chain[:2])
     writer.call("spec_1.create_plain", path=repo_path)
@@ -44,7 +43,7 @@ def test_none_is_stored_until_one_is(
     assert _stored(spec_1_sides, repo_path)["inline"] == 9
 
 
-def _stored(sides: dict[str, Side], path: str) -> dict[str, object]:
+def _stored(sides: Sides, path: str) -> dict[str, object]:
     """Describe the stored configuration, the same whoever reads it."""
     seen = {
         name: side.call("spec_1.stored_configuration", path=path) for name, side in sides.items()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hands import NAMES, Sides, dealt, described
 from interop import histories
 from oracle import Side
-from test_spec_1_care import copies
-from test_spec_1_exchange import SIDES, described
 
 VERSION_1 = {"manifests": [1], "snapshots": [1], "transactions": [1]}
 
@@ -27,25 +26,22 @@ NOT_IN_OURS = {"Manifest.compression_algorithm"}
 """Where 2.x says that nothing is compressed, and 1.x says nothing: so do we."""
 
 
-@pytest.mark.parametrize("history", histories.NAMED)
-def test_all_write_the_same_fields(
-    history: str, repo_path: str, ours: Side, spec_1_sides: dict[str, Side]
-) -> None:
+def test_all_write_the_same_fields(repo_path: str, ours: Side, spec_1_sides: Sides) -> None:
     found = {}
     for name, side in spec_1_sides.items():
-        path = f"{repo_path}-{name}"
-        side.call("steps.carry_out", path=path, steps=histories.NAMED[history]())
-        assert ours.call("files.versions", path=path) == VERSION_1
-        found[name] = set(ours.call("files.fields", path=path))
+        found[name] = set()
+        for history, steps in histories.NAMED.items():
+            path = f"{repo_path}-{name}-{history}"
+            side.call("steps.carry_out", path=path, steps=steps())
+            assert ours.call("files.versions", path=path) == VERSION_1
+            found[name] |= set(ours.call("files.fields", path=path))
         assert not found[name] & ONLY_IN_VERSION_2
-    for name, fields in found.items():
-        assert fields - NOT_IN_OURS == found["1.x"] - NOT_IN_OURS, name
+        assert found[name] - NOT_IN_OURS == found["2.x"] - NOT_IN_OURS, name
 
 
-@pytest.mark.parametrize("writer", SIDES)
-@pytest.mark.parametrize("history", histories.NAMED)
+@pytest.mark.parametrize(("history", "writer"), dealt(histories.NAMED, NAMES[1]))
 def test_they_read_what_we_make_of_their_files(
-    history: str, writer: str, repo_path: str, ours: Side, spec_1_sides: dict[str, Side]
+    history: str, writer: str, repo_path: str, ours: Side, spec_1_sides: Sides
 ) -> None:
     """Every file is decoded, encoded and put in its place; nobody notices, and all go on."""
     steps = histories.NAMED[history]()
@@ -56,12 +52,12 @@ def test_they_read_what_we_make_of_their_files(
     assert ours.call("files.versions", path=repo_path) == VERSION_1
     assert set(ours.call("files.fields", path=repo_path)) == set(fields) - NOT_IN_OURS
     assert described(spec_1_sides, repo_path) == before
-    for name, path in copies(repo_path, spec_1_sides).items():
-        spec_1_sides[name].call("steps.carry_out", path=path, steps=histories.going_on())
-        assert ours.call("files.versions", path=path) == VERSION_1
+    for number, side in enumerate(spec_1_sides.values()):
+        side.call("steps.carry_out", path=repo_path, steps=histories.going_on(number))
+    assert ours.call("files.versions", path=repo_path) == VERSION_1
 
 
-def test_lengths_of_chunks(repo_path: str, ours: Side, spec_1_sides: dict[str, Side]) -> None:
+def test_lengths_of_chunks(repo_path: str, ours: Side, spec_1_sides: Sides) -> None:
     """1.x records the length that the document has, 2.x one that gives as many chunks."""
     wide, empty = "/wide", "/deep-er"
     recorded = {}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from hands import Sides, files
 from interop import histories
-from oracle import Oracle, Side
+from oracle import Oracle
 
 REFUSALS = {
     "slash": "invalid ref",
@@ -20,7 +19,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("attempt", REFUSALS)
-def test_refusals(attempt: str, repo_path: str, spec_1_sides: dict[str, Side]) -> None:
+def test_refusals(attempt: str, repo_path: str, spec_1_sides: Sides) -> None:
     steps = histories.NAMED["references"]()
     spec_1_sides["1.x"].call("steps.carry_out", path=repo_path, steps=steps)
     before = files(repo_path)
@@ -30,9 +29,7 @@ def test_refusals(attempt: str, repo_path: str, spec_1_sides: dict[str, Side]) -
         assert files(repo_path) == before
 
 
-def test_what_only_version_2_has(
-    repo_path: str, theirs: Oracle, spec_1_sides: dict[str, Side]
-) -> None:
+def test_what_only_version_2_has(repo_path: str, theirs: Oracle, spec_1_sides: Sides) -> None:
     spec_1_sides["1.x"].call("steps.carry_out", path=repo_path, steps=histories.references())
     before = files(repo_path)
     for side in (theirs,):
@@ -41,12 +38,3 @@ def test_what_only_version_2_has(
         for name, said in refused.items():
             assert said == ["FormatError", "unsupported-spec-version", True], name
         assert files(repo_path) == before
-
-
-def files(path: str) -> dict[str, bytes]:
-    """Read all files of a repository."""
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in Path(path).rglob("*")
-        if file.is_file()
-    }

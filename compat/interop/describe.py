@@ -190,7 +190,11 @@ def describe_snapshot(
 
 
 def describe_store(
-    store: icechunk.IcechunkStore, *, values: bool = True, directories: bool = True
+    store: icechunk.IcechunkStore,
+    *,
+    values: bool = True,
+    directories: bool = True,
+    arrays: bool = True,
 ) -> dict[str, Json]:
     """Describe a store: its keys, directories, the bytes of each value, and the arrays."""
     keys, listed, digests, size = asyncio.run(
@@ -202,7 +206,7 @@ def describe_store(
         "directories": listed,
         "digests": digests,
         "size": size,
-        "arrays": describe_arrays(store, documents) if values else {},
+        "arrays": describe_arrays(store, documents) if values and arrays else {},
     }
 
 

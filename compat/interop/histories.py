@@ -23,6 +23,11 @@ def create(**options: Any) -> Step:
     return {"do": "create", "spec": 1, **options}
 
 
+def of_version(spec: int, steps: list[Step]) -> list[Step]:
+    """Make the repository one of another version."""
+    return [{**steps[0], "spec": spec}, *steps[1:]]
+
+
 def commit(message: str, *edits: list[Any], **options: Any) -> Step:
     """Commit some edits."""
     return {"do": "commit", "message": message, "edits": list(edits), **options}

@@ -23,7 +23,10 @@ Json = Any
 
 
 def describe(path: str, *, values: bool = True, differences: bool = True) -> Json:
-    """Describe a repository: branches, tags, histories, all reachable snapshots, configuration."""
+    """Describe a repository: branches, tags, histories, all reachable snapshots, configuration.
+
+    Of all snapshots the values of keys are described, and of the tip of main the arrays, too.
+    """
     repo = open_repository(path)
     branches = {name: repo.lookup_branch(name) for name in sorted(repo.list_branches())}
     tags = {name: repo.lookup_tag(name) for name in sorted(repo.list_tags())}
@@ -35,7 +38,10 @@ def describe(path: str, *, values: bool = True, differences: bool = True) -> Jso
         "tags": tags,
         "histories": histories,
         "config": configuration(repo.config),
-        "snapshots": {id: describe_snapshot(repo, id, values=values) for id in reachable},
+        "snapshots": {
+            id: describe_snapshot(repo, id, values=values, arrays=id == branches["main"])
+            for id in reachable
+        },
     }
     if differences:
         found["differences"] = [
@@ -47,11 +53,15 @@ def describe(path: str, *, values: bool = True, differences: bool = True) -> Jso
     return found
 
 
-def describe_snapshot(repo: icechunk.Repository, id: str, *, values: bool = True) -> Json:
+def describe_snapshot(
+    repo: icechunk.Repository, id: str, *, values: bool = True, arrays: bool = True
+) -> Json:
     """Describe what is in a snapshot; of one with virtual chunks, no values."""
     session = repo.readonly_session(snapshot_id=id)
     places = sorted(session.all_virtual_chunk_locations())
-    described = describe_store(session.store, values=values and not places, directories=False)
+    described = describe_store(
+        session.store, values=values and not places, directories=False, arrays=arrays
+    )
     return {**described, "virtual": places}
 
 
