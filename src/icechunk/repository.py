@@ -1024,7 +1024,7 @@ class Repository(Shown):
         -----
         One update of the repository, whose outcome is computed from the state that it replaces:
         commits that others make meanwhile are kept. The operations log gets an entry even when
-        nothing has expired. Takes some 50 ms for 10,000 snapshots.
+        nothing has expired. Its outcome is computed within milliseconds even for 10,000 snapshots.
 
         See Also
         --------

@@ -54,8 +54,6 @@ class Inherited:
     row: int
     root: int
     """Row of the new parent."""
-    between: tuple[int, ...]
-    """Rows of the former ancestors below the root that are none any more, oldest first."""
     logs: npt.NDArray[np.uint8]
     """``(k, 12)`` its new list of pruned logs, oldest first."""
 
@@ -99,7 +97,7 @@ def expired_state(
 
     Notes
     -----
-    Takes some 20 ms for 10,000 snapshots, and reads nothing.
+    Takes 3 ms for 10,000 snapshots, 20 ms with a hundred tags among them; reads nothing.
     """
     rule = Rule(older_than_us, delete_expired_branches, delete_expired_tags)
     return state_after(info, find_expired(info, rule))
@@ -195,11 +193,10 @@ def _inherited(table: SnapshotTable, released: npt.NDArray[np.bool_]) -> tuple[I
             root = at
         else:
             logs = [known.logs, table.ids[at : at + 1], _logs(table, between)]
-            between = (*known.between, at, *between)
             root = known.root
         first, last = table.pruned_starts[row : row + 2].tolist()
         logs.append(table.pruned_ids[first:last])
-        found[row] = Inherited(row, root, between, np.concatenate(logs))
+        found[row] = Inherited(row, root, np.concatenate(logs))
     return tuple(found[row] for row in rows.tolist())
 
 
