@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -278,6 +279,28 @@ def test_what_is_collected_meanwhile_is_no_fault(storage, moment):
     assert not watched.plans
     assert report.is_clean, report
     assert report.checked.snapshots == 2
+
+
+class Far(StorageWrapper):
+    """What is asked by many threads at once."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.is_local = False
+
+
+def test_far_storage_is_verified_by_threads():
+    storage = MemoryStorage()
+    config = icechunk.RepositoryConfig(inline_chunk_threshold_bytes=0)
+    repo = icechunk.Repository.create(storage, config)
+    for value in range(5):
+        write(repo, value, f"a{value}", compressors=None)
+    storage.delete([*keys(storage, "chunks")[::7], keys(storage, "transactions")[-1]])
+    near = repo.verify(read_chunks=True)
+    assert (near.errors, near.warnings) == (5, 1)
+    before = threading.active_count()
+    assert icechunk.Repository.open(Far(storage)).verify(read_chunks=True) == near
+    assert threading.active_count() == before
 
 
 # --- the bytes of chunks -------------------------------------------------------------------------

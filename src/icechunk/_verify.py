@@ -18,7 +18,9 @@ from icechunk.assets.settings import AssetSettings
 from icechunk.assets.virtual import VirtualChunks
 from icechunk.changes.workspace import Workspace
 from icechunk.config import RepositoryConfig
-from icechunk.ops.verify.run import ChunkDecoder, Decoder, VerifyOptions, verify
+from icechunk.ops.verify.run import verify
+from icechunk.ops.verify.tour import VerifyOptions
+from icechunk.ops.verify.visit_chunks import ChunkDecoder, Decoder
 from icechunk.repo.context import RepoContext
 from icechunk.repo.surroundings import REAL
 from icechunk.session import Session

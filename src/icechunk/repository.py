@@ -52,7 +52,7 @@ from icechunk.ops.inspect import (
 )
 from icechunk.ops.log import Update
 from icechunk.ops.stats import ScanLimits, chunk_storage
-from icechunk.ops.verify.run import VerifyOptions
+from icechunk.ops.verify.tour import VerifyOptions
 from icechunk.repo.ancestry import branch_tip, snapshot_at, tag_target
 from icechunk.repo.context import RepoContext
 from icechunk.repo.create import check_place, create_repository
@@ -1097,6 +1097,7 @@ class Repository(Shown):
         return self._expire(rule_of(plan))
 
     run_expiration_async = in_thread(run_expiration)
+
     # --- verification --------------------------------------------------------------------------
 
     def verify(

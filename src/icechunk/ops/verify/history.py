@@ -76,8 +76,5 @@ class Source(Protocol):
     def history(self, snapshot_id: bytes) -> History:
         """Tell the parent of a snapshot that was walked."""
 
-    def used_backups(self) -> set[str]:
-        """Names of the backups that are part of the log."""
-
     def has_lost_snapshots(self, storage: Storage) -> bool:
         """Whether snapshots of this state may have been removed from the stored one meanwhile."""

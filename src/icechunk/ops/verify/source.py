@@ -46,7 +46,6 @@ class StateSource:
         self.changed_us = changed_us
         self.operations = 0
         self.backups = 0
-        self._used: set[str] = set()
 
     def check(self, storage: Storage, backups: set[str], findings: Findings, now_us: int) -> None:
         """Look at the state itself and at its operations log."""
@@ -68,7 +67,6 @@ class StateSource:
 
         pages = read_pages(self.info, load)
         self.operations, self.backups = len(pages.times), len(pages.backups)
-        self._used = set(pages.backups)
         for problem in check_log(pages, self.key, is_there, now_us):
             findings.add(problem.kind, problem.key, problem.message, severity=problem.severity)
 
@@ -121,10 +119,6 @@ class StateSource:
         row = table.row(snapshot_id)
         return History(table.parent_id(row), table.pruned(row))
 
-    def used_backups(self) -> set[str]:
-        """Names of the backups that the log mentions."""
-        return self._used
-
     def has_lost_snapshots(self, storage: Storage) -> bool:
         """Whether the stored state knows fewer snapshots: garbage was collected meanwhile."""
         if self.key != REPO:
@@ -165,10 +159,6 @@ class FileSource:
     def history(self, snapshot_id: bytes) -> History:
         """Know nothing."""
         return History(None, ())
-
-    def used_backups(self) -> set[str]:
-        """Know nothing."""
-        return set()
 
     def has_lost_snapshots(self, storage: Storage) -> bool:
         """Know nothing."""

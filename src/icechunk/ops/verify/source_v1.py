@@ -151,10 +151,6 @@ class RefsSource:
         """Tell the parent; nothing records what expiration dropped."""
         return History(self._parents.get(snapshot_id), ())
 
-    def used_backups(self) -> set[str]:
-        """Know none: there is no operations log."""
-        return set()
-
     def has_lost_snapshots(self, storage: Storage) -> bool:
         """Whether refs have changed, so that a garbage collection may have removed something."""
         return list_refs(storage) != self._listed
