@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hands import CHAINS, Sides, label
+from hands import CHAINS, NAMES, Sides, label
+from oracle import Oracle, Side
 
 SPLIT = {"t": 3, "x": 20}
 
@@ -43,7 +45,28 @@ def test_none_is_stored_until_one_is(
     assert _stored(spec_1_sides, repo_path)["inline"] == 9
 
 
-def _stored(sides: Sides, path: str) -> dict[str, object]:
+@pytest.mark.parametrize("writer", NAMES[1])
+def test_we_read_theirs_and_they_read_ours(
+    writer: str, repo_path: str, ours: Side, theirs: Oracle, spec_1_sides: Sides
+) -> None:
+    """The file itself: theirs as we read it, and what we write of it as they do."""
+    spec_1_sides[writer].call("spec_1.create_rich", path=repo_path)
+    stored = _stored(spec_1_sides, repo_path)
+    assert stored["requests"] == 55
+    assert len(stored["containers"]) == 4
+    preload = theirs.call("spec_1.stored_preload", path=repo_path)
+    everything = {**stored, "preload if": preload}
+    assert "namematches(^t$)" in preload
+    assert ours.call("files.configuration_read", path=repo_path) == everything
+    ours.call("files.configuration_written_anew", path=repo_path)
+    assert _stored(spec_1_sides, repo_path) == stored
+    assert theirs.call("spec_1.stored_preload", path=repo_path) == preload
+    for side in spec_1_sides.values():
+        side.call("spec_1.save_configuration", path=repo_path, inline_chunk_threshold_bytes=1)
+        assert ours.call("files.configuration_read", path=repo_path) == {**everything, "inline": 1}
+
+
+def _stored(sides: Sides, path: str) -> dict[str, Any]:
     """Describe the stored configuration, the same whoever reads it."""
     seen = {
         name: side.call("spec_1.stored_configuration", path=path) for name, side in sides.items()

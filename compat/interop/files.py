@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from icechunk.config.yaml import CONFIG_KEY, config_from_yaml, config_to_yaml
 from icechunk.format import schema
 from icechunk.format.envelope import FileKind, read_header, unwrap
 from icechunk.format.flatbuf import Buffer
@@ -18,6 +19,7 @@ from icechunk.format.manifest_files import ManifestFiles
 from icechunk.format.schema import Kind
 from icechunk.format.snapshot import decode_snapshot, encode_snapshot
 from icechunk.format.transaction_log import decode_transaction_log, encode_transaction_log
+from interop.spec_1 import configuration, preload_condition
 
 KINDS = {
     "snapshots": (FileKind.SNAPSHOT, schema.SNAPSHOT),
@@ -90,6 +92,20 @@ def written_anew(path: str) -> int:
         (root / key).write_bytes(encode_transaction_log(log, spec_version=1))
         written += 1
     return written
+
+
+def configuration_read(path: str) -> Any:
+    """Describe what is in `config.yaml` as we read it."""
+    config = config_from_yaml((Path(path) / CONFIG_KEY).read_bytes())
+    return {**configuration(config), "preload if": preload_condition(config)}
+
+
+def configuration_written_anew(path: str) -> None:
+    """Put what we write of `config.yaml` in its place; we read the same in both."""
+    file = Path(path) / CONFIG_KEY
+    config = config_from_yaml(file.read_bytes())
+    file.write_bytes(config_to_yaml(config))
+    assert config_from_yaml(file.read_bytes()) == config
 
 
 def chunk_lengths(path: str) -> dict[str, Any]:

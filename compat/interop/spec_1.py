@@ -113,6 +113,53 @@ def create_plain(path: str) -> None:
 # --- configuration -------------------------------------------------------------------------------
 
 
+def create_rich(path: str) -> None:
+    """Create a repository with a configuration that sets much of what all implementations have."""
+    preload, split = icechunk.ManifestPreloadCondition, icechunk.ManifestSplitCondition
+    axis = icechunk.ManifestSplitDimCondition
+    config = icechunk.RepositoryConfig(
+        inline_chunk_threshold_bytes=0,
+        get_partial_values_concurrency=3,
+        compression=icechunk.CompressionConfig(level=4),
+        caching=icechunk.CachingConfig(num_snapshot_nodes=999, num_bytes_chunks=2**40),
+        manifest=icechunk.ManifestConfig(
+            preload=icechunk.ManifestPreloadConfig(
+                max_total_refs=10,
+                preload_if=preload.or_conditions(
+                    [
+                        preload.and_conditions([preload.true(), preload.name_matches("^t$")]),
+                        preload.path_matches("/coords/.*é: #x"),
+                        preload.num_refs(1, 100),
+                        preload.num_refs(None, None),
+                        preload.false(),
+                    ]
+                ),
+            ),
+            splitting=icechunk.ManifestSplittingConfig.from_dict(
+                {
+                    split.or_conditions([split.path_matches("/a"), split.name_matches("b$")]): {
+                        axis.Axis(0): 3,
+                        axis.DimensionName("^tïme$"): 5,
+                    },
+                    split.AnyArray(): {axis.Any(): 2**32 - 1},
+                }
+            ),
+        ),
+    )
+    config.max_concurrent_requests = 55
+    stores = {
+        "s3://bucket/a b/": icechunk.s3_store(
+            region="eu-west-1", endpoint_url="http://localhost:9000", allow_http=True
+        ),
+        "gs://bucket/": icechunk.gcs_store({"google_skip_signature": "true"}),
+        "https://example.com/": icechunk.http_store({"timeout": "30s"}),
+        "file:///some where/": icechunk.local_filesystem_store("/some where"),
+    }
+    for prefix, store in stores.items():
+        config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
+    create_repository(path, 1, config)
+
+
 def save_configuration(path: str, **values: int) -> None:
     """Change the stored configuration."""
     config = open_repository(path).config
@@ -144,13 +191,28 @@ def configuration(config: icechunk.RepositoryConfig | None) -> Json:
             [_bare(condition), sorted([_bare(axis), size] for axis, size in _pairs(sizes))]
             for condition, sizes in _pairs(manifest.splitting.split_sizes)
         ),
+        "preload": manifest and manifest.preload and manifest.preload.max_total_refs,
         "containers": sorted(config.virtual_chunk_containers or ()),
     }
 
 
+def stored_preload(path: str) -> str:
+    """Spell the condition for preloading that is stored; 1.x knows it and cannot say it."""
+    config = icechunk.Repository.fetch_config(storage_at(path))
+    assert config is not None
+    return preload_condition(config)
+
+
+def preload_condition(config: icechunk.RepositoryConfig) -> str:
+    """Spell the condition for preloading."""
+    assert config.manifest is not None
+    assert config.manifest.preload is not None
+    return _bare(config.manifest.preload.preload_if)
+
+
 def _bare(condition: Any) -> str:
     """Spell a condition without what only some of the implementations write."""
-    spelled = re.sub(r"icechunk\.config\.\w+\.", "", str(condition))
+    spelled = re.sub(r"icechunk\.config\.\w+\.|_conditions|[\[\]\"', ]", "", str(condition))
     return spelled.replace("_", "").removesuffix("()").lower()
 
 
