@@ -15,6 +15,9 @@ Sides = dict[str, Side]
 NAMES = {1: ("2.x", "1.x"), 2: ("ours", "2.x")}
 """The implementations that write each version of the format, 1.x and 2.x being the reference."""
 
+MIGRATORS = ("2.x",)
+"""Those of them that bring a repository from version 1 to version 2."""
+
 CHAINS = {
     spec: [names[start:] + names[:start] for start in range(len(names))]
     for spec, names in NAMES.items()
@@ -32,6 +35,11 @@ def label(value: Any) -> str:
     if isinstance(value, tuple):
         return " to ".join(value)
     return f"version {value}" if isinstance(value, int) else str(value)
+
+
+def newer(sides: Sides) -> Sides:
+    """Leave out who knows only version 1."""
+    return {name: side for name, side in sides.items() if name != "1.x"}
 
 
 def described(sides: Sides, path: str) -> Any:

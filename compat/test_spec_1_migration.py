@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hands import NAMES, Sides, copies, dealt, described, files
+from hands import MIGRATORS, NAMES, Sides, copies, dealt, described, files
 from interop import histories
 from oracle import Oracle, RemoteError
 from test_spec_1_names import ODD
@@ -39,9 +39,9 @@ AGED_LOG = [
 
 
 @pytest.fixture
-def migrators(theirs: Oracle) -> Sides:
+def migrators(spec_1_sides: Sides) -> Sides:
     """Everyone who migrates."""
-    return {"2.x": theirs}
+    return {name: spec_1_sides[name] for name in MIGRATORS}
 
 
 @pytest.mark.parametrize(("history", "writer"), dealt(HISTORIES, NAMES[1]))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hands import Sides, files
+from hands import Sides, files, newer
 from interop import histories
-from oracle import Oracle
 
 REFUSALS = {
     "slash": "invalid ref",
@@ -29,10 +28,10 @@ def test_refusals(attempt: str, repo_path: str, spec_1_sides: Sides) -> None:
         assert files(repo_path) == before
 
 
-def test_what_only_version_2_has(repo_path: str, theirs: Oracle, spec_1_sides: Sides) -> None:
+def test_what_only_version_2_has(repo_path: str, spec_1_sides: Sides) -> None:
     spec_1_sides["1.x"].call("steps.carry_out", path=repo_path, steps=histories.references())
     before = files(repo_path)
-    for side in (theirs,):
+    for side in newer(spec_1_sides).values():
         refused = side.call("spec_1.refused_for_version_1", path=repo_path)
         assert len(refused) == 13
         for name, said in refused.items():

@@ -493,10 +493,38 @@ def rich_config(path: str) -> None:
     icechunk.Repository.open(storage_at(path), config=config).save_config()
 
 
+def rich_preload_condition() -> icechunk.ManifestPreloadCondition:
+    """Return a condition of every kind in one."""
+    condition = icechunk.ManifestPreloadCondition
+    return condition.or_conditions(
+        [
+            condition.and_conditions([condition.true(), condition.name_matches("^t$")]),
+            condition.path_matches("/coords/.*é: #x"),
+            condition.num_refs(1, 100),
+            condition.num_refs(None, None),
+            condition.false(),
+        ]
+    )
+
+
+def rich_splitting() -> icechunk.ManifestSplittingConfig:
+    """Return rules with conditions of every kind."""
+    split, axis = icechunk.ManifestSplitCondition, icechunk.ManifestSplitDimCondition
+    return icechunk.ManifestSplittingConfig.from_dict(
+        {
+            split.or_conditions([split.path_matches("/a"), split.name_matches("b$")]): {
+                axis.Axis(0): 3,
+                axis.DimensionName("^tïme$"): 5,
+            },
+            split.and_conditions([split.AnyArray(), split.name_matches("")]): {
+                axis.Any(): 2**32 - 1
+            },
+        }
+    )
+
+
 def rich_configuration() -> icechunk.RepositoryConfig:
     """Return a configuration with a value in nearly every field."""
-    preload, split = icechunk.ManifestPreloadCondition, icechunk.ManifestSplitCondition
-    axis = icechunk.ManifestSplitDimCondition
     return icechunk.RepositoryConfig(
         inline_chunk_threshold_bytes=123,
         get_partial_values_concurrency=4,
@@ -524,27 +552,9 @@ def rich_configuration() -> icechunk.RepositoryConfig:
             preload=icechunk.ManifestPreloadConfig(
                 max_total_refs=10,
                 max_arrays_to_scan=3,
-                preload_if=preload.or_conditions(
-                    [
-                        preload.and_conditions([preload.true(), preload.name_matches("^t$")]),
-                        preload.path_matches("/coords/.*é"),
-                        preload.num_refs(1, 100),
-                        preload.num_refs(None, None),
-                        preload.false(),
-                    ]
-                ),
+                preload_if=rich_preload_condition(),
             ),
-            splitting=icechunk.ManifestSplittingConfig.from_dict(
-                {
-                    split.or_conditions([split.path_matches("/a"), split.name_matches("b$")]): {
-                        axis.Axis(0): 3,
-                        axis.DimensionName("^tïme$"): 5,
-                    },
-                    split.and_conditions([split.AnyArray(), split.name_matches("")]): {
-                        axis.Any(): 2**32 - 1
-                    },
-                }
-            ),
+            splitting=rich_splitting(),
             max_concurrent_manifest_fetches_during_commit=6,
         ),
         num_updates_per_repo_info_file=50,

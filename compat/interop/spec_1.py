@@ -17,6 +17,7 @@ import zarr
 import icechunk
 from interop.describe import describe_store, diff_fields, history, open_repository
 from interop.places import storage_at
+from interop.scenarios import rich_preload_condition, rich_splitting
 from interop.steps import create_repository, find
 
 Json = Any
@@ -115,8 +116,6 @@ def create_plain(path: str) -> None:
 
 def create_rich(path: str) -> None:
     """Create a repository with a configuration that sets much of what all implementations have."""
-    preload, split = icechunk.ManifestPreloadCondition, icechunk.ManifestSplitCondition
-    axis = icechunk.ManifestSplitDimCondition
     config = icechunk.RepositoryConfig(
         inline_chunk_threshold_bytes=0,
         get_partial_values_concurrency=3,
@@ -124,26 +123,9 @@ def create_rich(path: str) -> None:
         caching=icechunk.CachingConfig(num_snapshot_nodes=999, num_bytes_chunks=2**40),
         manifest=icechunk.ManifestConfig(
             preload=icechunk.ManifestPreloadConfig(
-                max_total_refs=10,
-                preload_if=preload.or_conditions(
-                    [
-                        preload.and_conditions([preload.true(), preload.name_matches("^t$")]),
-                        preload.path_matches("/coords/.*é: #x"),
-                        preload.num_refs(1, 100),
-                        preload.num_refs(None, None),
-                        preload.false(),
-                    ]
-                ),
+                max_total_refs=10, preload_if=rich_preload_condition()
             ),
-            splitting=icechunk.ManifestSplittingConfig.from_dict(
-                {
-                    split.or_conditions([split.path_matches("/a"), split.name_matches("b$")]): {
-                        axis.Axis(0): 3,
-                        axis.DimensionName("^tïme$"): 5,
-                    },
-                    split.AnyArray(): {axis.Any(): 2**32 - 1},
-                }
-            ),
+            splitting=rich_splitting(),
         ),
     )
     config.max_concurrent_requests = 55
@@ -213,7 +195,7 @@ def preload_condition(config: icechunk.RepositoryConfig) -> str:
 def _bare(condition: Any) -> str:
     """Spell a condition without what only some of the implementations write."""
     spelled = re.sub(r"icechunk\.config\.\w+\.|_conditions|[\[\]\"', ]", "", str(condition))
-    return spelled.replace("_", "").removesuffix("()").lower()
+    return spelled.replace("_", "").replace("()", "").lower()
 
 
 def _pairs(value: Any) -> list[tuple[Any, Any]]:
