@@ -274,3 +274,18 @@ def test_a_process_may_end_while_manifests_are_preloaded(s3_server):
             timeout=100,
         )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_verification(repo, storage):
+    session = repo.writable_session("main")
+    write(session)
+    session.commit("data")
+    assert repo.verify(read_chunks=True).faults == ()
+    lost, cut, *_ = sorted(info.key for info in storage.list("chunks"))
+    storage.delete([lost])
+    storage.put(cut, b"short")
+    report = repo.verify()
+    assert {(str(fault.kind), fault.key) for fault in report.faults} == {
+        ("chunk-missing", lost),
+        ("chunk-too-short", cut),
+    }

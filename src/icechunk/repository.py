@@ -1106,6 +1106,7 @@ class Repository(Shown):
         read_chunks: bool = False,
         decode_chunks: bool = False,
         virtual: bool = False,
+        read_backups: bool = False,
         max_faults: int = 10_000,
         progress: Callable[[VerifyProgress], object] | None = None,
         max_snapshots_in_memory: int = 50,
@@ -1130,6 +1131,9 @@ class Repository(Shown):
         virtual
             Whether to ask for the files of virtual chunks, one request for each; those of
             containers that were not authorized get a warning.
+        read_backups
+            Whether to decode all former states below ``overwritten/``, one per update of the
+            repository. By default only those are that the operations log continues in.
         max_faults
             How many faults the report has room for; those beyond are counted.
         progress
@@ -1162,7 +1166,12 @@ class Repository(Shown):
             max_decoded_manifest_mem_bytes,
             max_concurrent_manifest_fetches,
         )
-        options = VerifyOptions(limits, _positive("max_faults", max_faults), read_chunks)
+        options = VerifyOptions(
+            limits,
+            _positive("max_faults", max_faults),
+            read_chunks=read_chunks,
+            read_backups=read_backups,
+        )
         return verify_context(
             self._context, options, decode=decode_chunks, virtual=virtual, progress=progress
         )
@@ -1179,6 +1188,7 @@ class Repository(Shown):
         read_chunks: bool = False,
         decode_chunks: bool = False,
         virtual: bool = False,
+        read_backups: bool = False,
         max_faults: int = 10_000,
         progress: Callable[[VerifyProgress], object] | None = None,
     ) -> VerifyReport:
@@ -1192,7 +1202,7 @@ class Repository(Shown):
         ----------
         storage, config, authorize_virtual_chunk_access
             See `open`.
-        read_chunks, decode_chunks, virtual, max_faults, progress
+        read_chunks, decode_chunks, virtual, read_backups, max_faults, progress
             See `verify`.
 
         Raises
@@ -1209,13 +1219,15 @@ class Repository(Shown):
             options = VerifyOptions(
                 ScanLimits(50, 500, 512 * 2**20, 4 * 2**30),
                 _positive("max_faults", max_faults),
-                read_chunks or decode_chunks,
+                read_chunks=read_chunks or decode_chunks,
+                read_backups=read_backups,
             )
             return verify_damaged(storage.configured(passed.storage), passed, options, progress)
         return repo.verify(
             read_chunks=read_chunks,
             decode_chunks=decode_chunks,
             virtual=virtual,
+            read_backups=read_backups,
             max_faults=max_faults,
             progress=progress,
         )

@@ -12,7 +12,7 @@ from icechunk.config import RepositoryConfig
 from icechunk.format import schema
 from icechunk.format.envelope import FileKind, unwrap, wrap
 from icechunk.format.flatbuf import Buffer
-from icechunk.format.ids import decode_id, encode_id
+from icechunk.format.ids import INITIAL_SNAPSHOT_ID, decode_id, encode_id
 from icechunk.format.manifest import Manifest, encode_manifest
 from icechunk.format.manifest_files import ManifestFile
 from icechunk.format.nodes import ManifestRef, NodeTable
@@ -302,12 +302,7 @@ def unsorted_nodes(victim):
     def change(payload, buffer):
         nodes = buffer.root(schema.SNAPSHOT).spans("nodes")[0]
         start = int(nodes[0])
-        # offsets are relative to where they stand
-        one, other = (
-            int.from_bytes(payload[start + at : start + at + 4], "little") for at in (0, 4)
-        )
-        payload[start : start + 4] = (other + 4).to_bytes(4, "little")
-        payload[start + 4 : start + 8] = (one - 4).to_bytes(4, "little")
+        exchange(payload, start)
 
     return victim.edit_payload(snapshot_of(victim), FileKind.SNAPSHOT, change)
 
@@ -325,15 +320,50 @@ def unsorted_refs(victim):
     def change(payload, buffer):
         arrays, _ = buffer.root(schema.MANIFEST).tables("arrays")
         start = int(arrays.spans("refs")[0][0])
-        one, other = (
-            int.from_bytes(payload[start + at : start + at + 4], "little") for at in (0, 4)
-        )
-        payload[start : start + 4] = (other + 4).to_bytes(4, "little")
-        payload[start + 4 : start + 8] = (one - 4).to_bytes(4, "little")
+        exchange(payload, start)
 
     key = victim.edit_payload(manifest_of(victim), FileKind.MANIFEST, change)
     set_size(victim, key, len(victim.storage.get(key)))
     return key
+
+
+def first_log_of(victim):
+    return f"transactions/{encode_id(INITIAL_SNAPSHOT_ID)}"
+
+
+def no_backup_key(victim):
+    """A name that cannot be one, in the log."""
+
+    def change(payload, buffer):
+        name = max(info.key for info in victim.storage.list("overwritten")).rpartition("/")[2]
+        payload[payload.index(name.encode())] = 0
+
+    return victim.edit_payload("repo", FileKind.REPO_INFO, change)
+
+
+def unsorted_arrays(victim):
+    """A manifest of two arrays in the wrong order."""
+    one, other = (victim.snapshot().nodes.find(path) for path in ("/g/a", "/b"))
+    key = victim.manifest("/g/a")
+    manifest = Manifest.decode(victim.storage.get(key), key)
+    foreign = Manifest.decode(victim.storage.get(victim.manifest("/b")), "").table(other.id)
+    arrays = [(one.id, manifest.table(one.id)), (other.id, foreign)]
+    victim.storage.put(key, encode_manifest(manifest.id, arrays))
+
+    def change(payload, buffer):
+        start = int(buffer.root(schema.MANIFEST).spans("arrays")[0][0])
+        exchange(payload, start)
+
+    victim.edit_payload(key, FileKind.MANIFEST, change)
+    set_size(victim, key, len(victim.storage.get(key)), 6)
+    return key
+
+
+def exchange(payload, start):
+    """Exchange the first two offsets of a vector, which are relative to where they stand."""
+    one, other = (int.from_bytes(payload[start + at : start + at + 4], "little") for at in (0, 4))
+    payload[start : start + 4] = (other + 4).to_bytes(4, "little")
+    payload[start + 4 : start + 8] = (one - 4).to_bytes(4, "little")
 
 
 def same_node_id(victim):
@@ -540,11 +570,7 @@ def unordered_branches(victim):
 
     def change(payload, buffer):
         start = int(buffer.root(schema.REPO).spans("branches")[0][0])
-        one, other = (
-            int.from_bytes(payload[start + at : start + at + 4], "little") for at in (0, 4)
-        )
-        payload[start : start + 4] = (other + 4).to_bytes(4, "little")
-        payload[start + 4 : start + 8] = (one - 4).to_bytes(4, "little")
+        exchange(payload, start)
 
     return victim.edit_payload("repo", FileKind.REPO_INFO, change)
 
@@ -586,6 +612,7 @@ PLANTED = [
     (future_operation, FaultKind.TIME_IN_FUTURE, WARNING),
     (lost_backup, FaultKind.BACKUP_MISSING, WARNING),
     (lost_oldest_backup, FaultKind.OPERATIONS_LOG_CUT, NOTE),
+    (no_backup_key, FaultKind.OPERATIONS_LOG_CUT, NOTE),
     (late_spec, FaultKind.UNSUPPORTED_VERSION, ERROR),
     (renamed_snapshot, FaultKind.ID_MISMATCH, ERROR),
     (renamed_manifest, FaultKind.ID_MISMATCH, ERROR),
@@ -611,6 +638,7 @@ PLANTED = [
     (small_size, FaultKind.MANIFEST_SIZE_WRONG, ERROR),
     (large_size, FaultKind.MANIFEST_SIZE_WRONG, WARNING),
     (wrong_count, FaultKind.MANIFEST_COUNT_WRONG, WARNING),
+    (unsorted_arrays, FaultKind.UNSORTED, WARNING),
     (unsorted_refs, FaultKind.UNSORTED_REFERENCES, ERROR),
     (other_rank, FaultKind.RANK_WRONG, ERROR),
     (beyond_the_grid, FaultKind.REFERENCES_BEYOND_GRID, NOTE),
@@ -620,6 +648,7 @@ PLANTED = [
     (past_the_end, FaultKind.CHUNK_TOO_SHORT, ERROR),
     (past_all_numbers, FaultKind.CHUNK_TOO_SHORT, ERROR),
     (delete(log_of), FaultKind.TRANSACTION_LOG_MISSING, WARNING),
+    (delete(first_log_of), FaultKind.TRANSACTION_LOG_MISSING, NOTE),
     (cut(log_of), FaultKind.CORRUPT_FILE, WARNING),
     (lying_log, FaultKind.TRANSACTION_LOG_DISAGREES, WARNING),
     (silent_log, FaultKind.TRANSACTION_LOG_DISAGREES, WARNING),

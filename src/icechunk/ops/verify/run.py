@@ -97,7 +97,9 @@ def _begin(
     progress(VerifyProgress("state", 0))
     findings = Findings(options.max_faults)
     backups = _backup_names(assets.storage)
-    source = open_source(assets.storage, backups, findings, world.now_us())
+    source = open_source(
+        assets.storage, backups, findings, world.now_us(), read_backups=options.read_backups
+    )
     tour = Tour(assets, options, source, findings, progress)
     tour.count["operations"], tour.count["backups"] = source.operations, source.backups
     return tour

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from icechunk.errors import ErrorKind, FormatError, RepositoryNotFoundError
+from icechunk.assets.workers import MAX_THREADS, Workers
+from icechunk.errors import (
+    ErrorKind,
+    FormatError,
+    IcechunkError,
+    InvalidInputError,
+    RepositoryNotFoundError,
+    StorageError,
+)
 from icechunk.format.ids import encode_id, ids_of_column
 from icechunk.format.layout import (
     CHUNKS,
@@ -29,7 +37,7 @@ from icechunk.ops.verify.source_v1 import RefsSource, list_refs
 from icechunk.ops.verify.state import check_log, check_state, newest_readable, read_pages
 from icechunk.repo.times import time_text
 from icechunk.storage.base import ObjectNotFound, Storage
-from icechunk.verification import FaultKind
+from icechunk.verification import FaultKind, FaultSeverity
 
 __all__ = ["FileSource", "StateSource", "open_source"]
 
@@ -47,7 +55,15 @@ class StateSource:
         self.operations = 0
         self.backups = 0
 
-    def check(self, storage: Storage, backups: set[str], findings: Findings, now_us: int) -> None:
+    def check(
+        self,
+        storage: Storage,
+        backups: set[str],
+        findings: Findings,
+        now_us: int,
+        *,
+        read_backups: bool,
+    ) -> None:
         """Look at the state itself and at its operations log."""
         for problem in check_state(self.info, self.key, now_us):
             findings.add(
@@ -58,17 +74,44 @@ class StateSource:
                 severity=problem.severity,
             )
 
+        def is_there(name: str) -> bool:
+            try:
+                return name in backups or storage.exists(backup_key(name))
+            except InvalidInputError:  # what a damaged file names is not even a key
+                return False
+
         def load(name: str) -> RepoInfo:
             key = backup_key(name)
+            if not is_there(name):
+                raise ObjectNotFound(f"object not found: {key!r}")
             return decode_repo_info(storage.get(key), key)
-
-        def is_there(name: str) -> bool:
-            return name in backups or storage.exists(backup_key(name))
 
         pages = read_pages(self.info, load)
         self.operations, self.backups = len(pages.times), len(pages.backups)
         for problem in check_log(pages, self.key, is_there, now_us):
             findings.add(problem.kind, problem.key, problem.message, severity=problem.severity)
+        if read_backups:
+            pages_read = {problem.key for problem in pages.problems}
+            names = [name for name in pages.backups if backup_key(name) not in pages_read]
+            self._open_backups(storage, list(filter(is_there, names)), findings)
+
+    def _open_backups(self, storage: Storage, names: list[str], findings: Findings) -> None:
+        """Decode former states, one file per update that was ever made."""
+
+        def problem_of(name: str) -> IcechunkError | None:
+            key = backup_key(name)
+            try:
+                decode_repo_info(storage.get(key), key)
+            except (FormatError, StorageError) as error:
+                return error
+            return None
+
+        with Workers(storage.is_local, "icechunk-verify-backups") as workers:
+            found = workers.map(problem_of, names, MAX_THREADS)
+            for name, error in zip(names, found, strict=True):
+                if error is not None:
+                    warning = FaultSeverity.WARNING
+                    findings.add_error(error, backup_key(name), severity=warning)
 
     def first(self) -> list[Recorded]:
         """List all snapshots of the state, those first that a branch or tag leads to."""
@@ -165,8 +208,17 @@ class FileSource:
         return False
 
 
-def open_source(storage: Storage, backups: set[str], findings: Findings, now_us: int) -> Source:
+def open_source(
+    storage: Storage,
+    backups: set[str],
+    findings: Findings,
+    now_us: int,
+    *,
+    read_backups: bool = False,
+) -> Source:
     """Load the state of a repository, or the newest backup that is one.
+
+    `backups` are the names of those that there are; they are decoded only to `read_backups`.
 
     Raises
     ------
@@ -189,7 +241,7 @@ def open_source(storage: Storage, backups: set[str], findings: Findings, now_us:
         return _from_backup(storage, backups, findings, None)
     except FormatError as error:
         return _from_backup(storage, backups, findings, error)
-    state.check(storage, backups, findings, now_us)
+    state.check(storage, backups, findings, now_us, read_backups=read_backups)
     return state
 
 

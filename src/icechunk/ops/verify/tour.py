@@ -36,6 +36,8 @@ class VerifyOptions:
     max_faults: int
     read_chunks: bool = False
     """Whether to read the objects of all native chunks."""
+    read_backups: bool = False
+    """Whether to decode all former states that the operations log names."""
 
 
 class Visited(NamedTuple):

@@ -22,13 +22,14 @@ _MISSING: Final = (FaultKind.TRANSACTION_LOG_MISSING, "the transaction log is no
 
 def visit_logs(tour: Tour, workers: Workers) -> list[bytes]:
     """Check the logs of all snapshots that were visited, and return the ids of those in use."""
-    roots, named = set(), []
+    roots: dict[bytes, int] = {}
+    named = []
     for visited in tour.visited:
         snapshot_id = visited.recorded.id
         history = tour.source.history(snapshot_id)
         named += [*history.pruned, snapshot_id]
         if history.parent_id is None:
-            roots.add(snapshot_id)  # nobody asks what it changed
+            roots[snapshot_id] = visited.spec_version
     ids = list(dict.fromkeys(named))
     changes: dict[bytes, int] = {}
     at_once = min(tour.options.limits.snapshots_at_once, MAX_THREADS)
@@ -36,18 +37,28 @@ def visit_logs(tour: Tour, workers: Workers) -> list[bytes]:
     for number, (log_id, change) in enumerate(zip(ids, opened, strict=True)):
         if not isinstance(change, IcechunkError):
             changes[log_id] = change
-        elif log_id not in roots or not isinstance(change, ObjectNotFound):
-            tour.findings.add_error(
-                change,
-                transaction_key(log_id),
-                missing=_MISSING,
-                snapshot_id=log_id,
-                severity=FaultSeverity.WARNING,
-            )
+        else:
+            _unreadable(tour, log_id, change, roots.get(log_id))
         tour.tell("transaction logs", number + 1, len(ids))
     tour.count["transaction_logs"] = len(changes)
     _compare(tour, changes)
     return ids
+
+
+def _unreadable(tour: Tour, log_id: bytes, error: IcechunkError, root_of: int | None) -> None:
+    """Record a log that cannot be had; `root_of` is the spec version of a root of the history."""
+    severity = FaultSeverity.WARNING
+    if root_of is not None and isinstance(error, ObjectNotFound):
+        if root_of < 2:
+            return  # which has none for its first snapshot
+        severity = FaultSeverity.NOTE  # nobody asks what was changed before there was anything
+    tour.findings.add_error(
+        error,
+        transaction_key(log_id),
+        missing=_MISSING,
+        snapshot_id=log_id,
+        severity=severity,
+    )
 
 
 def _open(tour: Tour, snapshot_id: bytes) -> int | IcechunkError:
