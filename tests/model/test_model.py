@@ -16,6 +16,7 @@ from icechunk.storage.local import LocalStorage
 sys.path.append(str(Path(__file__).parent.parent))  # `model` is imported by name, here and there
 
 from model.driver import Driver
+from model.expiring import ExpiringMachine
 from model.machine import RepositoryMachine
 
 
@@ -38,4 +39,11 @@ def test_a_repository_is_what_its_history_says(place, tmp_path, effort):
     machine, examples = (InMemory, 50) if place == "memory" else (on_disk(tmp_path), 25)
     run_state_machine_as_test(
         machine, settings=settings(max_examples=examples * effort, stateful_step_count=30)
+    )
+
+
+def test_histories_that_expire(effort):
+    """Sessions of all ages meet commits whose snapshots are gone, and logs that others inherit."""
+    run_state_machine_as_test(
+        ExpiringMachine, settings=settings(max_examples=25 * effort, stateful_step_count=30)
     )
