@@ -45,5 +45,5 @@ def test_a_repository_is_what_its_history_says(place, tmp_path, effort):
 def test_histories_that_expire(effort):
     """Sessions of all ages meet commits whose snapshots are gone, and logs that others inherit."""
     run_state_machine_as_test(
-        ExpiringMachine, settings=settings(max_examples=25 * effort, stateful_step_count=30)
+        ExpiringMachine, settings=settings(max_examples=15 * effort, stateful_step_count=30)
     )

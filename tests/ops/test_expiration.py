@@ -77,7 +77,7 @@ def expected(info, older_than, branches_go, tags_go):
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(states(), st.integers(-20, 150), st.booleans(), st.booleans())
 def test_any_history(info, older_than, branches_go, tags_go):
     flags = {"delete_expired_branches": branches_go, "delete_expired_tags": tags_go}
