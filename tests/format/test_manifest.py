@@ -334,8 +334,8 @@ def test_contradictions(stock, fields, message):
 
 
 def test_disorder_and_emptiness(stock):
-    one = (1).to_bytes(4, "little")
-    manifest = one_ref(stock, refs=[{"index": [one]}, {"index": [one]}])
+    one, zero = (1).to_bytes(4, "little"), bytes(4)
+    manifest = one_ref(stock, refs=[{"index": [one]}, {"index": [zero]}])
     with pytest.raises(FormatError, match="ascending"):
         manifest.table(NODE)
     manifest = one_ref(stock, refs=[{}, {"index": [one, one]}])
@@ -349,6 +349,29 @@ def test_disorder_and_emptiness(stock):
     row["arrays"] *= 2
     with pytest.raises(FormatError, match="twice"):
         decode(wrap(FileKind.MANIFEST, stock.build(schema.MANIFEST, row)))
+
+
+def counted(*numbers: int, inline: bytes = b"x") -> list[dict]:
+    return [{"index": [n.to_bytes(4, "little")], "inline": inline} for n in numbers]
+
+
+def test_repeated_references_count_once(stock):
+    """Icechunk 1.1 writes them where manifests were split in another way before."""
+    manifest = one_ref(stock, refs=counted(0, 0, 2, 5, 5, 5))
+    expected = {(n,): ChunkRef(ChunkKind.INLINE, None, 0, 1, b"x") for n in (0, 2, 5)}
+    assert dict(manifest.table(NODE).items()) == expected
+    assert manifest.num_refs() == 6
+    searched = one_ref(stock, refs=counted(0, 0, 2, 5, 5, 5))
+    assert {(n,): searched.find(NODE, (n,)) for n in (0, 2, 5)} == expected
+    assert searched.find(NODE, (1,)) is None
+
+
+@pytest.mark.parametrize(
+    "refs", [counted(0, 3) + counted(3, inline=b"y"), counted(0, 0, 2, 1), counted(1, 0, 0)]
+)
+def test_repeated_references_that_differ_or_are_in_disorder(stock, refs):
+    with pytest.raises(FormatError, match="ascending"):
+        one_ref(stock, refs=refs).table(NODE)
 
 
 def test_damage_raises_format_errors_only():

@@ -329,6 +329,21 @@ def test_location_dictionaries_are_refused():
     assert checked(manifest_of(table), table.take([5])) is not None
 
 
+def test_repeated_references_are_not_patched(stock):
+    """One of them would be replaced, and the others would go on saying what was there before."""
+    rng = random.Random(8)
+    table = ChunkTable.native(np.arange(100)[:, None], np.zeros((100, 12), np.uint8), 0, 5)
+    row = stock_dict(table, rng)
+    rows = row["arrays"][0]["refs"]
+    row["arrays"][0]["refs"] = [*rows[:41], *rows[40:], rows[99]]
+    manifest = Manifest(Buffer(stock.build(schema.MANIFEST, row), KEY))
+    assert len(manifest.table(NODE)) == 100
+    for repeated in (40, 99):
+        assert patch(manifest, table.take([repeated])) is None
+    for single in (39, 41, 98):
+        assert refs(opened(patch(manifest, table.take([single]))).table(NODE)) == refs(table)
+
+
 @pytest.mark.parametrize("kinds", ["n", "niv"])
 @pytest.mark.parametrize("writer", ["ours", "stock", "patched"])
 def test_damage(stock, writer, kinds):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from icechunk.chunks.arrays import MAX_RANK, frozen
+from icechunk.chunks.arrays import MAX_RANK, Coords, frozen
 from icechunk.chunks.columns import tidied
 from icechunk.chunks.coords import is_sorted_unique
 from icechunk.chunks.kinds import ChunkKind, ChunkRef
@@ -198,7 +198,7 @@ def _decode_refs(refs: flatbuf.Rows, dictionary: bytes) -> ChunkTable:
         buffer.fail("ChunkRef.index", f"references have {rank} axes, more than {MAX_RANK}")
     coords = index.values.reshape(n, rank)
     if not is_sorted_unique(coords):
-        buffer.fail("ChunkRef.index", "references are not in ascending order of coordinates")
+        return _without_repetitions(refs, coords, dictionary)
 
     # A reference with several payloads is what the first of these says; one with none is an error.
     is_native = refs.present("chunk_id")
@@ -242,6 +242,28 @@ def _decode_refs(refs: flatbuf.Rows, dictionary: bytes) -> ChunkTable:
             last_modified=last_modified,
         )
     )
+
+
+def _without_repetitions(refs: flatbuf.Rows, coords: Coords, dictionary: bytes) -> ChunkTable:
+    """Decode references of which some are there several times over.
+
+    The reference implementation up to 1.1 writes such manifests when an array is changed whose
+    manifests were split in another way before. What is repeated there is the same every time.
+    """
+    what, problem = "ChunkRef.index", "references are not in ascending order of coordinates"
+    starts = np.append(True, (coords[1:] != coords[:-1]).any(axis=1))
+    first = np.flatnonzero(starts)
+    if len(first) == len(coords) or not is_sorted_unique(coords[first]):
+        refs.buffer.fail(what, problem)
+    last = np.append(first[1:], len(coords)) - 1
+    several = last > first
+    one, other = (
+        manifest_payload(bytes(12), [(bytes(8), _decode_refs(refs.take(rows), dictionary))])
+        for rows in (first[several], last[several])
+    )
+    if one != other:
+        refs.buffer.fail(what, f"{problem}: two of the same coordinates differ")
+    return _decode_refs(refs.take(first), dictionary)
 
 
 def _locations(

@@ -99,7 +99,8 @@ def patched_manifest(
         What `overlay` of the manifest's table and `changed` would be encoded to, in another layout.
         None if the manifest has to be rebuilt instead: it does not hold exactly this array, uses
         a location dictionary, has grown by patches too much, or has an unusual layout; or the
-        changes delete references, are many, or have another rank.
+        changes delete references, are many, have another rank, or concern a reference that is
+        repeated.
 
     Raises
     ------
@@ -120,6 +121,8 @@ def patched_manifest(
     if positions is None or found is None:
         return None
     points, is_old = found
+    if _repeats(buffer, positions, points[is_old]):
+        return None
 
     inserted = int(len(changed) - is_old.sum())
     gap = -(-4 * inserted // 8) * 8
@@ -218,6 +221,19 @@ def _lower_bounds(
         low[active] = np.where(is_less, middle + 1, low[active])
         high[active] = np.where(is_less, high[active], middle)
     return low, is_there
+
+
+def _repeats(buffer: Buffer, positions: Positions, points: Positions) -> bool:
+    """Whether the reference behind any of these has the same coordinates."""
+    points = points[points + 1 < len(positions)]
+    if not len(points):
+        return False
+    pairs = Rows(buffer, schema.CHUNK_REF, positions[np.concatenate([points, points + 1])])
+    index = pairs.vectors("index")
+    if not (index.counts == index.counts[0]).all():
+        return False  # damaged, which readers of the new manifest find
+    left, right = index.values.reshape(2, len(points), -1)
+    return bool((left == right).all(axis=1).any())
 
 
 def _compared(left: NDArray[Any], right: NDArray[Any]) -> tuple[Mask, Mask]:
