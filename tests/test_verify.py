@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -75,6 +75,15 @@ def test_reports_show_themselves_and_become_json(repo, storage):
     assert report.of("error") == report.faults
     assert report.of(FaultSeverity.NOTE) == ()
     assert not report.is_clean
+
+
+def test_names_in_files_do_not_drive_the_terminal(repo, storage):
+    write(repo, name="\x1b[2J\nfine", compressors=None)
+    storage.delete(keys(storage, "chunks"))
+    report = repo.verify()
+    assert report.faults[0].path == "/\x1b[2J\nfine"
+    assert "\x1b" not in repr(report)
+    assert "\nfine" not in repr(report)
 
 
 def test_faults_beyond_the_limit_are_counted(repo, storage):
@@ -154,6 +163,28 @@ def test_snapshots_that_no_ref_leads_to_give_warnings(repo, storage):
     assert "no branch or tag" in report.faults[0].message
     repo.create_tag("t", tip)
     assert repo.verify().errors == 8
+
+
+def test_expired_histories_are_clean(repo, storage):
+    snapshots = [write(repo, value, f"a{value}", compressors=None) for value in range(1, 5)]
+    session = repo.writable_session("main")
+    zarr.open_group(session.store).create_group("last")
+    tip = session.commit("the tip")
+    repo.create_tag("t", snapshots[1])
+    released = repo.expire_snapshots(datetime.now(UTC) + timedelta(hours=1))
+    assert released
+    assert repo.verify(decode_chunks=True).is_clean
+    pruned = f"transactions/{snapshots[2]}"
+    saved = storage.get(pruned)
+    storage.delete([pruned])
+    (fault,) = repo.verify().of("warning")
+    assert (fault.kind, fault.key) == (FaultKind.TRANSACTION_LOG_MISSING, pruned)
+    storage.put(pruned, storage.get(f"transactions/{snapshots[0]}"))
+    (fault,) = repo.verify().of("warning")
+    assert (fault.kind, fault.key) == (FaultKind.ID_MISMATCH, pruned)
+    storage.put(pruned, saved)
+    assert repo.verify().is_clean
+    assert repo.lookup_branch("main") == tip
 
 
 # --- requests ------------------------------------------------------------------------------------

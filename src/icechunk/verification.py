@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from icechunk._display import Block, Group, Lines, Shown
+from icechunk._plain import one_line
 
 __all__ = [
     "Checked",
@@ -183,7 +184,9 @@ class Fault:
     """A snapshot in which it shows; it may show in others as well."""
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.key}: {self.message} [{self.kind}]. {self.remedy}"
+        # Names and messages come from files, of which something is wrong as it is.
+        text = f"{self.severity}: {self.key}: {self.message} [{self.kind}]. {self.remedy}"
+        return one_line(text)
 
 
 @dataclass(frozen=True, slots=True)
