@@ -1089,6 +1089,8 @@ class Repository(Shown):
         ------
         TypeError
             It is no plan.
+        InvalidInputError
+            Kind ``invalid-snapshot-id``: a plan that somebody has written has ids that are none.
         ReadOnlyError, ConflictError
             As `expire_snapshots` does.
         """

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icechunk.errors import FormatError
+from icechunk.errors import FormatError, InvalidInputError
 from icechunk.format.ids import encode_id
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot_table import SnapshotEntry, SnapshotTable
@@ -208,8 +209,26 @@ def test_what_a_plan_says():
     text = repr(plan)
     assert text.startswith("<icechunk.ops.ExpirationPlan>\n")
     assert f"{encode_id(ids['m1'])} written 1970-01-01 00:00:00, 'm1', kept by tag t" in text
-    assert "branches: 0 branches" in text
+    assert "branches: none" in text
     assert "kept by tag t" in plan._repr_html_()
+    assert "in no history" not in text
+
+
+def test_what_was_left_behind_is_said_so():
+    ids, info = example()
+    plan = planned(replace(info, branches={"main": ids["m4"]}), OLD)
+    assert [(item.message, item.is_reachable) for item in plan.released] == [
+        ("m2", True),
+        ("o1", False),
+    ]
+    assert "'o1', in no history" in repr(plan)
+
+
+def test_a_plan_written_by_hand():
+    plan = ExpirationPlan(datetime(2020, 1, 1, tzinfo=UTC), branches={"a": "x"})
+    with pytest.raises(InvalidInputError, match="'x'") as caught:
+        rule_of(plan)
+    assert caught.value.kind == "invalid-snapshot-id"
 
 
 def test_a_long_plan_shows_a_few():
@@ -230,6 +249,8 @@ def test_a_long_plan_shows_a_few():
         {"delete_expired_tags": "no"},
         {"released": [{"id": "X"}]},
         {"released": {"id": "X"}},
+        {"released": [5]},
+        {"reparented": [{}]},
         {"branches": {"a": "too short"}},
         {"branches": []},
         {"more": 1},
@@ -238,13 +259,13 @@ def test_a_long_plan_shows_a_few():
 def test_other_json_is_no_plan(change):
     _, info = example()
     value = json.loads(planned(info, OLD).to_json()) | change
-    with pytest.raises(FormatError, match="not a plan"):
+    with pytest.raises(FormatError, match="not an icechunk expiration plan"):
         ExpirationPlan.from_json(json.dumps(value))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", "[" * 10**5])
 def test_other_text_is_no_plan(text):
-    with pytest.raises(FormatError, match="not a plan"):
+    with pytest.raises(FormatError, match="not an icechunk expiration plan"):
         ExpirationPlan.from_json(text)
 
 

@@ -6,19 +6,20 @@ to that and to nothing more: see `rule_of`.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 import numpy as np
 
 from icechunk._display import Block, Lines, Shown, datetime_text
-from icechunk.errors import ErrorKind, FormatError
+from icechunk.errors import ErrorKind, InvalidInputError
 from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id, encode_ids
 from icechunk.format.repo_info import RepoInfo
 from icechunk.ops.expiration import Bounds, Expired, Rule
+from icechunk.ops.plan_json import checked, id_text, plan_from_json, plan_to_json, time
+from icechunk.ops.stats import reachable_snapshots
 from icechunk.repo.times import from_datetime, to_datetime
 
 __all__ = ["ExpirationPlan", "ExpiredSnapshot", "ReparentedSnapshot", "plan_of", "rule_of"]
@@ -35,6 +36,9 @@ class ExpiredSnapshot:
     id: str
     written_at: datetime
     message: str
+    is_reachable: bool = True
+    """Whether it is in the history of a branch or a tag; if not, it was left behind by a reset, an
+    amended commit or a deleted ref, or it never was on a branch."""
     kept_by: tuple[str, ...] = ()
     """Branches and tags at it that stay, so that it stays, as ``branch NAME`` or ``tag NAME``."""
 
@@ -87,8 +91,7 @@ class ExpirationPlan(Shown):
 
     def to_json(self) -> str:
         """Write the plan as JSON, which `from_json` reads."""
-        value = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        return json.dumps(value, indent=1, default=datetime.isoformat)
+        return plan_to_json(FORMAT, VERSION, asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -97,31 +100,9 @@ class ExpirationPlan(Shown):
         Raises
         ------
         FormatError
-            Kind ``deserialization``: it is no such plan, or of a later version of this library.
+            Kind ``deserialization``: it is no such plan, or of another version of this library.
         """
-        try:
-            value = json.loads(text)
-            if (found := (value.pop("format"), value.pop("version"))) != (FORMAT, VERSION):
-                raise ValueError(f"it says format {found[0]!r}, version {found[1]!r}")
-            plan = cls(
-                older_than=_time(value.pop("older_than")),
-                delete_expired_branches=_checked(value.pop("delete_expired_branches"), bool),
-                delete_expired_tags=_checked(value.pop("delete_expired_tags"), bool),
-                released=tuple(map(_expired, value.pop("released"))),
-                held=tuple(map(_expired, value.pop("held"))),
-                reparented=tuple(map(_reparented, value.pop("reparented"))),
-                branches=_refs(value.pop("branches")),
-                tags=_refs(value.pop("tags")),
-            )
-            if value:
-                raise ValueError(f"it has unknown fields: {', '.join(sorted(value))}")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise FormatError(
-                f"this is not a plan that `ExpirationPlan.to_json` wrote, or a newer version of"
-                f" this library did: {error}",
-                ErrorKind.DESERIALIZATION,
-            ) from error
-        return plan
+        return plan_from_json(text, FORMAT, VERSION, lambda value: cls(**_fields(value)))
 
     def _block(self) -> Block:
         return Block.of(
@@ -136,7 +117,7 @@ class ExpirationPlan(Shown):
                     "snapshots",
                     [
                         f"{item.id}: from {item.parent_id} to {item.new_parent_id},"
-                        f" inherits {len(item.inherited_logs)} logs"
+                        f" logs inherited: {len(item.inherited_logs)}"
                         for item in self.reparented
                     ],
                 ),
@@ -160,11 +141,14 @@ def plan_of(info: RepoInfo, rule: Rule, found: Expired) -> ExpirationPlan:
             if name not in gone:
                 stays.setdefault(refs[name], []).append(f"{what} {name}")
 
+    reachable = set(reachable_snapshots(info))
+
     def described(row: int) -> ExpiredSnapshot:
         return ExpiredSnapshot(
             encode_id(table.id(row)),
             to_datetime(int(table.flushed_at[row])),
             table.messages[row].decode(),
+            table.id(row) in reachable,
             tuple(stays.get(table.id(row), ())),
         )
 
@@ -196,70 +180,80 @@ def rule_of(plan: ExpirationPlan) -> Rule:
 
     What the plan does not name stays, be it old or not; what somebody has named by a branch or
     a tag since the plan was made stays, too; and a ref that was moved since is not deleted.
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``invalid-snapshot-id``: somebody has written the plan by hand, and an id is none.
     """
-
-    def refs(names: Mapping[str, str]) -> dict[str, bytes]:
-        return {name: decode_id(tip, OBJECT_ID_SIZE) for name, tip in names.items()}
-
+    try:
+        bounds = Bounds(
+            frozenset(decode_id(item.id, OBJECT_ID_SIZE) for item in plan.released),
+            {name: decode_id(tip, OBJECT_ID_SIZE) for name, tip in plan.branches.items()},
+            {name: decode_id(tip, OBJECT_ID_SIZE) for name, tip in plan.tags.items()},
+        )
+    except ValueError as error:
+        raise InvalidInputError(
+            f"the plan names a snapshot that is none: {error}", ErrorKind.INVALID_SNAPSHOT_ID
+        ) from error
     return Rule(
         from_datetime(plan.older_than),
         plan.delete_expired_branches,
         plan.delete_expired_tags,
-        Bounds(
-            frozenset(decode_id(item.id, OBJECT_ID_SIZE) for item in plan.released),
-            refs(plan.branches),
-            refs(plan.tags),
-        ),
+        bounds,
     )
 
 
 def _line(item: ExpiredSnapshot) -> str:
     kept = f", kept by {', '.join(item.kept_by)}" if item.kept_by else ""
-    return f"{item.id} written {item.written_at:%Y-%m-%d %H:%M:%S}, {item.message!r}{kept}"
+    left = "" if item.is_reachable else ", in no history"
+    return f"{item.id} written {item.written_at:%Y-%m-%d %H:%M:%S}, {item.message!r}{kept}{left}"
 
 
 def _some(what: str, lines: list[str]) -> str | Lines:
     """Show how many there are, and the first few."""
     if not lines:
-        return f"0 {what}"
+        return "none"
     more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return Lines((f"{len(lines)} {what}", *lines[:SHOWN], *more))
 
 
+def _fields(value: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields of a plan out of its JSON."""
+
+    def items(name: str, build: Callable[[Any], object]) -> tuple[object, ...]:
+        return tuple(map(build, checked(value.pop(name), list)))
+
+    return {
+        "older_than": time(value.pop("older_than")),
+        "delete_expired_branches": checked(value.pop("delete_expired_branches"), bool),
+        "delete_expired_tags": checked(value.pop("delete_expired_tags"), bool),
+        "released": items("released", _expired),
+        "held": items("held", _expired),
+        "reparented": items("reparented", _reparented),
+        "branches": _refs(value.pop("branches")),
+        "tags": _refs(value.pop("tags")),
+    }
+
+
 def _expired(value: Any) -> ExpiredSnapshot:
     return ExpiredSnapshot(
-        id=_id(value["id"]),
-        written_at=_time(value["written_at"]),
-        message=_checked(value["message"], str),
-        kept_by=tuple(_checked(name, str) for name in value["kept_by"]),
+        id=id_text(value["id"]),
+        written_at=time(value["written_at"]),
+        message=checked(value["message"], str),
+        is_reachable=checked(value["is_reachable"], bool),
+        kept_by=tuple(checked(name, str) for name in checked(value["kept_by"], list)),
     )
 
 
 def _reparented(value: Any) -> ReparentedSnapshot:
     return ReparentedSnapshot(
-        id=_id(value["id"]),
-        parent_id=_id(value["parent_id"]),
-        new_parent_id=_id(value["new_parent_id"]),
-        inherited_logs=tuple(map(_id, value["inherited_logs"])),
+        id=id_text(value["id"]),
+        parent_id=id_text(value["parent_id"]),
+        new_parent_id=id_text(value["new_parent_id"]),
+        inherited_logs=tuple(map(id_text, checked(value["inherited_logs"], list))),
     )
 
 
 def _refs(value: Any) -> dict[str, str]:
-    return {name: _id(tip) for name, tip in _checked(value, dict).items()}
-
-
-def _id(value: Any) -> str:
-    return encode_id(decode_id(_checked(value, str), OBJECT_ID_SIZE))
-
-
-def _time(value: Any) -> datetime:
-    return to_datetime(from_datetime(datetime.fromisoformat(_checked(value, str))))
-
-
-T = TypeVar("T")
-
-
-def _checked(value: Any, kind: type[T]) -> T:
-    if not isinstance(value, kind):
-        raise TypeError(f"{value!r} is no {kind.__name__}")
-    return value
+    return {name: id_text(tip) for name, tip in checked(value, dict).items()}
