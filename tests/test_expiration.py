@@ -156,6 +156,14 @@ def test_coroutines(repo, commits):
     assert asyncio.run(repo.expire_snapshots_async(FUTURE)) == set()
 
 
+@pytest.mark.parametrize("flags", [{}, BOTH], ids=["keep refs", "delete refs"])
+def test_nothing_is_wrong_with_what_is_left(repo, commits, flags):
+    for older_than in (time_of(repo, commits[5]), FUTURE):
+        assert repo.expire_snapshots(older_than, **flags)
+        report = repo.verify(decode_chunks=True)
+        assert report.is_clean, report
+
+
 class TestPlans:
     def test_a_plan_changes_nothing(self, repo, storage, commits):
         before = storage.get("repo")
