@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import test_repeated_references
 from interop import histories
 from oracle import Oracle, Side
 from test_golden import REPOSITORIES, SPEC_1, unpack
@@ -124,6 +125,15 @@ def test_version_1_expired_collected_and_migrated(
     theirs.call("spec_1.migrate", path=repo_path)
     assert require_clean(repo_path).spec_version == 2
     theirs.call("scenarios.continued", path=repo_path, step=1)
+    require_clean(repo_path)
+
+
+@pytest.mark.parametrize("splits", test_repeated_references.SPLITS)
+def test_chunks_listed_twice(
+    splits: tuple[int, int], repo_path: str, theirs_of_old: Oracle
+) -> None:
+    steps = test_repeated_references.history(*splits)
+    theirs_of_old.call("steps.carry_out", path=repo_path, steps=steps)
     require_clean(repo_path)
 
 

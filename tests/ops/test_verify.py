@@ -471,11 +471,18 @@ def unlisted_manifest(victim):
     return edit_manifest_ids(victim, bytes(12), listed=True)
 
 
-def overlapping(victim):
-    other = victim.snapshot().nodes.find("/b").array.manifests[0]
-    old = victim.snapshot().nodes.find("/g/a").array.manifests[0]
-    refs = (old, ManifestRef(other.id, ((1, 2), (0, 9))))
-    return victim.edit_node("/g/a", with_array(manifests=refs))
+def overlapping_alike(victim):
+    """Twice the same, as Icechunk 1.1 leaves it behind."""
+    (old,) = victim.snapshot().nodes.find("/g/a").array.manifests
+    return victim.edit_node("/g/a", with_array(manifests=(old, old)))
+
+
+def overlapping_otherwise(victim):
+    """The manifest of the tip over the one of the first commit, which differs in one chunk."""
+    (old,) = victim.snapshot(victim.first).nodes.find("/g/a").array.manifests
+    (new,) = victim.snapshot().nodes.find("/g/a").array.manifests
+    listed = [*victim.snapshot(victim.first).manifest_files, *victim.snapshot().manifest_files]
+    return victim.edit_node("/g/a", with_array(manifests=(new, old)), lambda _: listed)
 
 
 def foreign_manifest(victim):
@@ -630,7 +637,8 @@ PLANTED = [
     (other_type, FaultKind.DOCUMENT_DISAGREES, ERROR),
     (unlisted_manifest, FaultKind.MANIFEST_NOT_LISTED, ERROR),
     (unlisted_manifest, FaultKind.MANIFEST_LISTED_IN_VAIN, WARNING),
-    (overlapping, FaultKind.EXTENTS_OVERLAP, ERROR),
+    (overlapping_alike, FaultKind.EXTENTS_OVERLAP, NOTE),
+    (overlapping_otherwise, FaultKind.EXTENTS_OVERLAP, ERROR),
     (foreign_manifest, FaultKind.NODE_NOT_IN_MANIFEST, WARNING),
     (tight_extents, FaultKind.EXTENTS_TOO_SMALL, ERROR),
     (delete(manifest_of), FaultKind.MANIFEST_MISSING, ERROR),
@@ -667,7 +675,6 @@ COMPANIONS = {
         FaultKind.MANIFEST_MISSING,
     },
     FaultKind.DUPLICATE_NODE_ID: {FaultKind.TRANSACTION_LOG_DISAGREES},
-    FaultKind.EXTENTS_OVERLAP: {FaultKind.NODE_NOT_IN_MANIFEST},
 }
 
 

@@ -7,10 +7,12 @@ from icechunk.errors import IcechunkError
 from icechunk.format.layout import snapshot_key
 from icechunk.format.snapshot import Snapshot
 from icechunk.ops.verify.claims import Claims, FileClaims
+from icechunk.ops.verify.hidden import hides_nothing
 from icechunk.ops.verify.history import Recorded
 from icechunk.ops.verify.logs import fingerprint
 from icechunk.ops.verify.snapshots import SnapshotChecks, unlisted_manifests
 from icechunk.ops.verify.tour import Tour, Visited
+from icechunk.verification import FaultKind, FaultSeverity
 
 __all__ = ["visit_snapshots"]
 
@@ -54,14 +56,18 @@ def _unreadable(tour: Tour, recorded: Recorded, error: IcechunkError) -> None:
 
 def _visit(tour: Tour, checks: SnapshotChecks, recorded: Recorded, snapshot: Snapshot) -> None:
     for problem in checks.check(snapshot):
+        severity, message, path = problem.severity, problem.message, problem.path
+        is_overlap = problem.kind is FaultKind.EXTENTS_OVERLAP
+        if path is not None and is_overlap and hides_nothing(tour, snapshot, path):
+            severity, message = FaultSeverity.NOTE, f"{message}, but the same is in the first"
         tour.findings.add(
             problem.kind,
             snapshot_key(recorded.id),
-            problem.message,
-            path=problem.path,
+            message,
+            path=path,
             snapshot_id=recorded.id,
             is_needed=recorded.is_needed,
-            severity=problem.severity,
+            severity=severity,
         )
     tour.source.compare(snapshot, tour.findings, recorded)
     columns = snapshot.nodes.columns
