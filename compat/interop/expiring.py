@@ -18,10 +18,10 @@ from interop.places import storage_at
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def build(path: str, seed: int, steps: int = 40) -> None:
+def build(path: str, seed: int, steps: int = 40, **options: Any) -> None:
     """Make a repository with branches, tags, resets, amended and detached snapshots."""
     chance = random.Random(seed)
-    repo = icechunk.Repository.create(storage_at(path))
+    repo = icechunk.Repository.create(storage_at(path), **options)
     _go_on(repo, chance, steps, [repo.lookup_branch("main")])
 
 
@@ -52,7 +52,11 @@ def _step(
     if action == "commit":
         session = repo.writable_session(branch)
         snapshots.append(session.commit(name, allow_empty=True))
-    elif action == "amend" and len(list(repo.ancestry(branch=branch))) > 1:
+    elif (
+        action == "amend"
+        and int(repo.spec_version) > 1
+        and len(list(repo.ancestry(branch=branch))) > 1
+    ):
         session = repo.writable_session(branch)
         snapshots.append(session.amend(f"amended {name}", allow_empty=True))
     elif action == "flush":
