@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -11,7 +12,15 @@ import pytest
 from oracle import Oracle, Side
 from test_state import compare_diffs
 
+import icechunk
+from icechunk.assets.manager import AssetManager
+from icechunk.format.ids import decode_id, encode_id
 from icechunk.format.repo_info import RepoInfo, decode_repo_info
+from icechunk.format.snapshot import decode_snapshot
+from icechunk.format.snapshot_table import SnapshotEntry, SnapshotTable
+from icechunk.ops.expiration import Rule
+from icechunk.ops.expiration_v1 import find_expired_refs
+from icechunk.ops.expire_v1 import rewrite_parents
 
 FLAGS = [
     {"delete_expired_branches": branches, "delete_expired_tags": tags}
@@ -107,3 +116,53 @@ def test_rebases_over_what_has_expired(repo_path: str, ours: Side, theirs: Oracl
     conflict = [["New node conflicts with existing node", "/x"]]
     history = ["rebased", "add v", "Repository initialized"]
     assert outcomes == [history, conflict, ["rebased", *history], conflict]
+
+
+def state_1(path: str) -> RepoInfo:
+    """Gather what the files of a repository of spec version 1 say."""
+    entries, refs = [], {"branch": {}, "tag": {}}
+    for file in Path(path, "snapshots").iterdir():
+        found = decode_snapshot(file.read_bytes(), file.name)
+        entries.append(SnapshotEntry(found.id, found.parent_id, found.flushed_at, found.message))
+    for folder in Path(path, "refs").iterdir():
+        file = folder / "ref.json"
+        if file.exists() and not (folder / "ref.json.deleted").exists():
+            kind, _, name = folder.name.partition(".")
+            refs[kind][name] = decode_id(json.loads(file.read_text())["snapshot"])
+    table = SnapshotTable.from_entries(entries)
+    return RepoInfo(table, branches=refs["branch"], tags=refs["tag"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_histories_of_version_1(seed: int, repo_path: str, theirs: Oracle) -> None:
+    theirs.call("expiring.build", path=repo_path, seed=seed, spec_version=1)
+    before = state_1(repo_path)
+    chance = random.Random(seed)
+    for older_than in thresholds(before, chance):
+        flags = chance.choice(FLAGS)
+        shutil.copytree(repo_path, copy := f"{repo_path} expired")
+        released = theirs.call("expiring.expire", path=copy, older_than_us=older_than, **flags)
+        after = state_1(copy)
+        shutil.rmtree(copy)
+        found = find_expired_refs(before, Rule(older_than, **flags))
+        assert sorted(map(encode_id, found.released)) == released
+        parents = {entry.id: entry.parent_id for entry in before.snapshots} | found.parents
+        assert {entry.id: entry.parent_id for entry in after.snapshots} == parents
+        assert before.branches.items() - found.branches.items() == after.branches.items()
+        assert before.tags.items() - found.tags.items() == after.tags.items()
+
+
+def test_they_read_what_we_rewrote(repo_path: str, theirs: Oracle) -> None:
+    """A file rewritten by us is the one that they would have written, and they go on."""
+    theirs.call("scenarios.random_edits", path=repo_path, seed=1, spec_version=1)
+    before = state_1(repo_path)
+    older_than = sorted(before.snapshots.flushed_at.tolist())[-3]
+    shutil.copytree(repo_path, copy := f"{repo_path} theirs")
+    theirs.call("expiring.expire", path=copy, older_than_us=older_than)
+    parents = find_expired_refs(before, Rule(older_than)).parents
+    assert parents
+    storage = icechunk.local_filesystem_storage(repo_path)
+    rewrite_parents(AssetManager.fresh(storage, icechunk.RepositoryConfig()), parents)
+    one, other = (theirs.call("expiring.told", path=path) for path in (copy, repo_path))
+    assert one == other
+    theirs.call("expiring.edit", path=repo_path, by="them")

@@ -12,7 +12,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 import icechunk
-from interop.describe import open_repository
+from interop.describe import describe_snapshot, history, open_repository
 from interop.places import storage_at
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -79,6 +79,16 @@ def _step(
             delete_expired_tags=chance.random() < 0.3,
         )
         snapshots[:] = [known for known in snapshots if known not in gone]
+
+
+def told(path: str) -> Any:
+    """Describe all that branches and tags lead to, in repositories of any version."""
+    repo = open_repository(path)
+    tips = {f"branch {name}": repo.lookup_branch(name) for name in repo.list_branches()}
+    tips |= {f"tag {name}": repo.lookup_tag(name) for name in repo.list_tags()}
+    histories = {name: history(repo, tip) for name, tip in sorted(tips.items())}
+    ids = {entry["id"] for entries in histories.values() for entry in entries}
+    return [histories, {name: describe_snapshot(repo, name, values=True) for name in sorted(ids)}]
 
 
 def expire(path: str, older_than_us: int, **options: Any) -> list[str]:

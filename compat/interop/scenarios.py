@@ -408,7 +408,7 @@ def many_chunks(path: str, count: int) -> None:
             zarr.open_array(store, path="inline")[i // width, i % width] = 7
 
 
-def random_edits(path: str, seed: int) -> None:
+def random_edits(path: str, seed: int, **options: Any) -> None:
     """A dozen commits of random edits to a few names, split manifests among them."""
     choose = random.Random(seed)
     config = icechunk.RepositoryConfig(
@@ -419,7 +419,7 @@ def random_edits(path: str, seed: int) -> None:
             else None
         ),
     )
-    repo = create(path, config=config)
+    repo = create(path, config=config, **options)
     session = repo.writable_session("main")
     zarr.create_group(session.store)
     session.commit("start")
