@@ -1219,7 +1219,7 @@ class Repository(Shown):
         except (FormatError, NotFoundError):
             passed = RepositoryConfig() if config is None else config
             options = VerifyOptions(
-                ScanLimits(50, 500, 512 * 2**20, 4 * 2**30),
+                ScanLimits(),
                 _positive("max_faults", max_faults),
                 read_chunks=read_chunks or decode_chunks,
                 read_backups=read_backups,

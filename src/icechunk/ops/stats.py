@@ -38,11 +38,11 @@ DIGEST_SIZE: Final = 16
 class ScanLimits:
     """What a scan over snapshots and manifests may take."""
 
-    snapshots_at_once: int
-    manifests_at_once: int
-    file_bytes: int
+    snapshots_at_once: int = 50
+    manifests_at_once: int = 500
+    file_bytes: int = 512 * 2**20
     """Bytes of manifest files in memory."""
-    decoded_bytes: int
+    decoded_bytes: int = 4 * 2**30
     """Bytes of decoded manifests in memory, as estimated; a larger one is read on its own."""
 
 

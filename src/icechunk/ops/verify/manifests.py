@@ -104,10 +104,9 @@ def _check_places(table: ChunkTable, claims: ClaimsOfNode) -> Iterator[ManifestP
     if is_beyond.any():
         at = int(np.argmax(is_beyond))
         beyond = ~_below(coords, claims.grids[at])
-        example = tuple(coords[int(np.argmax(beyond))].tolist())
         yield ManifestProblem(
             FaultKind.REFERENCES_BEYOND_GRID,
-            f"{int(beyond.sum())} references, such as {example}, lie outside the array's grid of "
+            f"{_counted(coords, beyond)} lie outside the array's grid of "
             f"{tuple(claims.grids[at].tolist())} chunks",
             claims.node_id,
             int(claims.snapshots[at]),
@@ -120,10 +119,9 @@ def _check_places(table: ChunkTable, claims: ClaimsOfNode) -> Iterator[ManifestP
         lost = ~is_inside & _below(coords, claims.grids[at])
         if not lost.any():
             continue
-        example = tuple(coords[int(np.argmax(lost))].tolist())
         yield ManifestProblem(
             FaultKind.EXTENTS_TOO_SMALL,
-            f"{int(lost.sum())} references, such as {example}, lie outside the extents "
+            f"{_counted(coords, lost)} lie outside the extents "
             f"{claims.boxes[at].tolist()} and read as the fill value",
             claims.node_id,
             int(claims.snapshots[at]),
@@ -132,3 +130,9 @@ def _check_places(table: ChunkTable, claims: ClaimsOfNode) -> Iterator[ManifestP
 
 def _below(coords: npt.NDArray[np.uint32], ends: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
     return np.asarray((coords < ends).all(axis=1))
+
+
+def _counted(coords: npt.NDArray[np.uint32], is_meant: npt.NDArray[np.bool_]) -> str:
+    """Say how many references are meant, and name the first."""
+    example = tuple(coords[int(np.argmax(is_meant))].tolist())
+    return f"{int(is_meant.sum())} references, such as {example},"
