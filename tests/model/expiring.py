@@ -204,11 +204,7 @@ class ExpiringMachine(RepositoryMachine):
         branch = data.draw(st.sampled_from(sorted(self.model.branches)))
         slow = self._open(data.draw(st.sampled_from(EDITING)), branch)
         self._change(data, slow, edits)
-        for _ in range(commits):
-            fast = self._open(data.draw(st.sampled_from(EDITING)), branch)
-            self._change(data, fast, edits)
-            if fast is not None:
-                self._commit(fast)
+        self._others_commit(data, branch, edits, commits)
         newest = len(self.model.snapshots) - 1
         self.do("expire", snapshot=newest, branches_go=False, tags_go=False)
         if slow in self.model.sessions:

@@ -358,6 +358,14 @@ class RepositoryMachine(RuleBasedStateMachine):
     def rebase(self, data, solver):
         self.do("rebase", session=self._session(data, "writable", "rearrange"), solver=solver)
 
+    def _others_commit(self, data, branch, edits, commits):
+        """Commit to a branch from sessions opened one after the other."""
+        for _ in range(commits):
+            fast = self._open(data.draw(st.sampled_from(EDITING)), branch)
+            self._change(data, fast, edits)
+            if fast is not None:
+                self._commit(fast)
+
     @rule(data=st.data(), edits=st.integers(1, 4), commits=st.integers(1, 2), solver=solvers)
     def race(self, data, edits, commits, solver):
         """Edit in a session while others commit to its branch; then rebase, perhaps to commit."""
@@ -365,11 +373,7 @@ class RepositoryMachine(RuleBasedStateMachine):
         self._focus = data.draw(st.lists(st.sampled_from(PATHS), max_size=2), label="focus")
         slow = self._open(data.draw(st.sampled_from(EDITING)), branch)
         self._change(data, slow, edits)
-        for _ in range(commits):
-            fast = self._open(data.draw(st.sampled_from(EDITING)), branch)
-            self._change(data, fast, edits)
-            if fast is not None:
-                self._commit(fast)
+        self._others_commit(data, branch, edits, commits)
         self._focus = []
         if slow not in self.model.sessions:
             return
