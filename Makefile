@@ -29,7 +29,7 @@ tests:
 	  if [ -z "$$python" ]; then echo "--- no second Python on this machine"; continue; fi; \
 	  echo "--- tests on $$($$python --version)"; \
 	  ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle ICECHUNK_ORACLE_1_PYTHON=$$old \
-	  $$python -m pytest -n $(WORKERS) $(ARGS); \
+	  $$python -m pytest -n $(WORKERS) --dist worksteal $(ARGS); \
 	done
 
 test-servers:  ## Test on object stores: Ceph, moto, Azurite, a stand-in for Google's, rclone
