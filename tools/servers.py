@@ -7,27 +7,26 @@
     python tools/servers.py run ceph azurite -- COMMAND  # start, run the command, stop
 
 Servers keep their data in memory or below DIR, for as long as they run; `run` has a temporary
-folder for that, and stops them however the command ends. See docs/servers.md for what each of them
-is good for.
+folder for that, and stops them however the command ends. A signal that ends `run` ends the command
+before, and all it has started. See docs/servers.md for what each of them is good for.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from object_stores import SERVERS, Server, ServerError
+from object_stores.command import leave_on_signals, run_command
 
 
 def main() -> int:
     """Carry out one command."""
     options = parse_arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    leave_on_signals()
     try:
         if options.command == "install":
             for name in options.servers:
@@ -129,9 +128,7 @@ def run(names: list[str], command: list[str], *, if_possible: bool) -> int:
         servers = start(Path(folder), usable)
         try:
             variables = {k: v for server in servers for k, v in server.variables.items()}
-            return subprocess.run(command, env={**os.environ, **variables}).returncode
-        except KeyboardInterrupt:
-            return 128 + signal.SIGINT
+            return run_command(command, variables)
         finally:
             stop(servers)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from object_stores import Gcs, ServerError
-from object_stores.process import answers, is_running, listening
+from object_stores.command import end
+from object_stores.process import answers, is_running, listening, wait_for
 
 SCRIPT = Path(__file__).parent.parent.parent / "tools" / "servers.py"
 
@@ -115,14 +116,47 @@ def test_servers_run_as_long_as_a_command_that_fails(tmp_path):
     assert is_gone(printed.strip())
 
 
-def test_servers_do_not_outlive_a_run_that_is_ended():
-    process = run(sys.executable, "-c", TELL + "time.sleep(30)")
+FAMILY = """
+import subprocess
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(os.getpid(), child.pid, flush=True)
+"""
+AT_THE_END = """
+import atexit
+atexit.register(lambda: print("cleaned up", flush=True))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_command_with_all_its_processes_and_then_the_servers(number):
+    process = run(sys.executable, "-c", TELL + FAMILY + AT_THE_END + "time.sleep(60)")
     endpoint = process.stdout.readline().strip()
+    pids = [int(word) for word in process.stdout.readline().split()]
+    assert len(pids) == 2
+    assert all(map(is_running, pids))
     assert not is_gone(endpoint)
-    process.terminate()
-    assert process.wait(30) == 128 + signal.SIGTERM
-    process.stdout.close()
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert printed == "cleaned up\n"
+    assert not any(map(is_running, pids))
     assert is_gone(endpoint)
+
+
+def test_a_command_that_does_not_listen_is_killed():
+    deaf = "import signal; [signal.signal(n, signal.SIG_IGN) for n in (2, 15)]\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import os, sys, time\n" + deaf + FAMILY + "time.sleep(60)"],
+        stdout=subprocess.PIPE,
+        process_group=0,
+    )
+    pids = [int(word) for word in process.stdout.readline().split()]
+    begun = time.monotonic()
+    end(process, gentle_seconds=0.1, firm_seconds=0.1)
+    process.stdout.close()
+    assert time.monotonic() - begun > 0.19
+    assert process.returncode == -signal.SIGKILL
+    wait_for(lambda: not any(map(is_running, pids)), "a process of the group is left", 10)
 
 
 @pytest.mark.parametrize("ci", ["true", ""])
