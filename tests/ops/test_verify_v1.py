@@ -89,8 +89,9 @@ def in_the_future(storage):
 
 
 def other_spelling(storage):
-    storage.put("refs/branch.m%61in/ref.json", storage.get(MAIN))
-    return "refs/branch.main/ref.json"
+    for spelling in ("%C3%BC", "ü"):
+        storage.put(f"refs/branch.{spelling}/ref.json", storage.get(MAIN))
+    return "refs/branch.ü/ref.json"
 
 
 PLANTED = [

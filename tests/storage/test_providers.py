@@ -238,6 +238,11 @@ def test_checksums_by_the_name_of_the_enumeration():
         assert made._target.checksum_algorithm == "sha256"
 
 
+def test_names_stand_in_keys_as_the_reference_has_them():
+    for storage, shown in SHOWN:
+        assert storage.names_verbatim == ("type: S3 (native)" in shown)
+
+
 def test_constructors_on_the_class():
     options = S3Options(region="iad", endpoint_url="https://s3.example.org", anonymous=True)
     unsigned = S3Credentials.Anonymous()

@@ -290,6 +290,14 @@ class Storage(Shown, ABC):
         return 1
 
     @property
+    def names_verbatim(self) -> bool:
+        """Whether names that users give stand in keys as they are, see `icechunk.format.refs_v1`.
+
+        It is how the reference implementation finds its files in storages of this kind.
+        """
+        return False
+
+    @property
     def prefix_is_empty(self) -> bool:
         """Whether this is the root of a cloud bucket, where repositories are not created."""
         return False

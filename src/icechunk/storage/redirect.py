@@ -126,6 +126,10 @@ class RedirectStorage(Storage):
 
     # Description
 
+    @property
+    def names_verbatim(self) -> bool:  # noqa: D102
+        return self.target().names_verbatim
+
     def default_settings(self) -> StorageSettings:
         """Return the settings of an object store behind a network."""
         return cloud_settings()

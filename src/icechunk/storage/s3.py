@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from icechunk.storage import obstore_library as library
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from icechunk.storage.sending import Pairs
 
+_NATIVE: Final = "S3 (native)"
 _DNS_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")  # a dot would break TLS certificates
 
 
@@ -46,7 +47,7 @@ class S3Target:
     checksum_algorithm: str | None = None
     keeps_metadata: bool = True
     read_only: bool = False
-    shown_as: str = "S3 (native)"
+    shown_as: str = _NATIVE
     config: Pairs = ()
 
     def names(self) -> tuple[str, ...]:
@@ -71,6 +72,11 @@ class S3Storage(CloudStorage[S3Target, S3Credentials]):
     """Keep objects below a prefix of an S3 bucket; `CloudStorage` describes the parameters."""
 
     _scheme = "s3"
+
+    @property
+    def names_verbatim(self) -> bool:
+        """Whether it stands for the native client of the reference, which spells no names."""
+        return self._target.shown_as == _NATIVE
 
     def _describe(self) -> Mapping[str, object]:
         target = self._target

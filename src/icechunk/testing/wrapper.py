@@ -160,6 +160,10 @@ class StorageWrapper(Storage):
         return self.inner.requests_for(size, writing=writing)
 
     @property
+    def names_verbatim(self) -> bool:  # noqa: D102
+        return self.inner.names_verbatim
+
+    @property
     def prefix_is_empty(self) -> bool:  # noqa: D102
         return self.inner.prefix_is_empty
 

@@ -6,15 +6,14 @@ all that count. Icechunk spec, "Spec version 1 differences".
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import unquote
 
 from icechunk.config.yaml import config_from_yaml
 from icechunk.errors import IcechunkError
-from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id
+from icechunk.format.ids import encode_id
 from icechunk.format.layout import CONFIG, REFS, snapshot_key
+from icechunk.format.refs_v1 import RefKey, decode_ref, parse_ref_key, ref_key
 from icechunk.format.snapshot import Snapshot
 from icechunk.ops.verify.findings import Findings
 from icechunk.ops.verify.history import History, Recorded, pointed_to_by
@@ -25,10 +24,7 @@ from icechunk.verification import FaultKind
 
 __all__ = ["RefsSource", "list_refs"]
 
-_FILE: Final = "/ref.json"
-_TOMBSTONE: Final = "/ref.json.deleted"
-_MAIN: Final = "branch main"
-_LABELS: Final = {"branch.": "branch", "tag.": "tag"}
+_MAIN: Final = RefKey("branch", "main", deleted=False)
 
 
 def list_refs(storage: Storage) -> list[ObjectInfo]:
@@ -55,27 +51,28 @@ class RefsSource:
         """Read every ref, and the configuration."""
         self._now_us = now_us
         keys = {info.key for info in self._listed}
-        found: dict[str, str] = {}
+        verbatim = storage.names_verbatim
+        found: dict[RefKey, str] = {}
         for key in sorted(keys):
-            name = _name_of(key)
-            if name is None:
+            ref = parse_ref_key(key, verbatim=verbatim)
+            if ref is None:
                 message = "it is the file of no branch and no tag, and some readers stop there"
                 findings.add(FaultKind.BAD_REF_NAME, key, message)
-            elif key.endswith(_TOMBSTONE):
+            elif ref.deleted:
                 if key.removesuffix(".deleted") not in keys:
-                    message = f"{name} is marked as deleted, but there is no such tag"
+                    message = f"{_label(ref)} is marked as deleted, but there is no such tag"
                     findings.add(FaultKind.TOMBSTONE_WITHOUT_REF, key, message)
-            elif f"{key}.deleted" in keys:
+            elif f"{key}.deleted" in keys and ref.kind == "tag":
                 continue
-            elif name in found:
-                message = f"{name} has another file, {found[name]}"
+            elif ref in found:
+                message = f"{_label(ref)} has another file, {found[ref]}"
                 findings.add(FaultKind.DUPLICATE_REF, key, message)
             else:
-                found[name] = key
-                self._read(storage, key, name, findings)
+                found[ref] = key
+                self._read(storage, key, _label(ref), findings)
         if _MAIN not in found:
             message = "there is no branch main: nothing can be opened"
-            findings.add(FaultKind.MAIN_MISSING, f"{REFS}/branch.main{_FILE}", message)
+            findings.add(FaultKind.MAIN_MISSING, ref_key("branch", "main"), message)
         try:
             config_from_yaml(storage.get(CONFIG))
         except ObjectNotFound:
@@ -85,13 +82,11 @@ class RefsSource:
 
     def _read(self, storage: Storage, key: str, name: str, findings: Findings) -> None:
         try:
-            target = _target_of(storage.get(key))
+            target = decode_ref(storage.get(key), key)
         except ObjectNotFound:
             return  # deleted since it was listed
         except IcechunkError as error:
             findings.add(FaultKind.REF_UNREADABLE, key, f"{name}: {text_of(error)}")
-        except ValueError as error:
-            findings.add(FaultKind.REF_UNREADABLE, key, f"{name} names no snapshot: {error}")
         else:
             self._targets.setdefault(target, []).append(name)
 
@@ -156,25 +151,5 @@ class RefsSource:
         return list_refs(storage) != self._listed
 
 
-def _name_of(key: str) -> str | None:
-    """Read kind and name of the ref that a key belongs to; None if it is the key of none."""
-    inside = key.removeprefix(f"{REFS}/")
-    for ending in (_FILE, _TOMBSTONE):
-        name = inside.removesuffix(ending)
-        if name == inside or "/" in name:
-            continue
-        for prefix, label in _LABELS.items():
-            if name.startswith(prefix) and (ending == _FILE or label == "tag"):
-                return f"{label} {unquote(name.removeprefix(prefix))}"
-    return None
-
-
-def _target_of(data: bytes) -> bytes:
-    """Read the snapshot that a ref file names; raises ValueError when it names none."""
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is not JSON ({error})") from None
-    if not isinstance(content, dict) or not isinstance(content.get("snapshot"), str):
-        raise ValueError("it has no text 'snapshot'")
-    return decode_id(content["snapshot"], OBJECT_ID_SIZE)
+def _label(ref: RefKey) -> str:
+    return f"{ref.kind} {ref.name}"
