@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))  # so is `model`
 
 import hands
 from hands import Sides
-from object_stores.testing import S3Server, reached
+from object_stores.testing import AzureServer, GcsServer, S3Server, reached
 from oracle import Oracle, OracleUnavailableError, Ours, Side, find_python, is_required
 
 # Deterministic by default; ``ICECHUNK_HYPOTHESIS_PROFILE=deep`` looks further, at random.
@@ -136,6 +136,20 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a bucket on the S3 server that the environment names, else on moto."""
     with reached("moto", tmp_path_factory) as (connection, named):
         yield S3Server(**connection, checks_signatures=named).address
+
+
+@pytest.fixture(scope="session")
+def azure_container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a container on the Azure server that the environment names, else on Azurite."""
+    with reached("azurite", tmp_path_factory) as (connection, _):
+        yield AzureServer(**connection).address
+
+
+@pytest.fixture(scope="session")
+def google_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a bucket on the stand-in for Google Cloud Storage."""
+    with reached("gcs", tmp_path_factory) as (connection, _):
+        yield GcsServer(**connection).address
 
 
 @pytest.fixture(params=["ours to theirs", "theirs to ours"])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -56,6 +56,12 @@ class AzureServer:
     account: str
     secret: str
 
+    @property
+    def address(self) -> str:
+        """Server, account, key and container in one text."""
+        user = f"{self.account}:{quote(self.secret, safe='')}"
+        return f"az://{user}@{urlsplit(self.endpoint).netloc}/{self.container}"
+
 
 @dataclass(frozen=True)
 class GcsServer:
@@ -64,6 +70,11 @@ class GcsServer:
     endpoint: str
     bucket: str
     token: str
+
+    @property
+    def address(self) -> str:
+        """Server, token and bucket in one text."""
+        return f"gs://:{quote(self.token, safe='')}@{urlsplit(self.endpoint).netloc}/{self.bucket}"
 
 
 @contextmanager
