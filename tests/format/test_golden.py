@@ -1,12 +1,10 @@
-"""Every file of repositories that the reference wrote: content, rewriting, and damage.
+"""Every file of repositories that the reference wrote: content, and rewriting.
 
 What the repositories hold is told in ``tests/golden/PROVENANCE.md``.
 """
 
 import json
-import random
-from collections.abc import Callable
-from contextlib import suppress
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,22 +12,17 @@ from typing import Any, NamedTuple
 import pytest
 
 from icechunk.chunks.table import ChunkTable
-from icechunk.errors import FormatError
-from icechunk.format.envelope import FileKind, unwrap, wrap
-from icechunk.format.ids import decode_id, encode_id, encode_ids
-from icechunk.format.manifest import Manifest, encode_manifest
+from icechunk.format.envelope import unwrap, wrap
+from icechunk.format.ids import decode_id, encode_id
+from icechunk.format.manifest import Manifest
 from icechunk.format.ops_log import NewCommit, RepoInitialized, RepoStatus, TagCreated, UpdateEntry
-from icechunk.format.repo_info import RepoInfo, decode_repo_info, encode_repo_info
-from icechunk.format.snapshot import Snapshot, decode_snapshot, encode_snapshot
+from icechunk.format.repo_info import decode_repo_info
 from icechunk.format.snapshot_table import SnapshotEntry
-from icechunk.format.transaction_log import (
-    ID_LISTS,
-    TransactionLog,
-    decode_transaction_log,
-    encode_transaction_log,
-)
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+sys.path.append(str(Path(__file__).parent))  # for the helper beside this file
+
+from metadata_files import FILES, GOLDEN, codec_of, content_of, read
+
 INITIAL = "1CECHNKREP0F1RSTCMT0"
 
 
@@ -39,66 +32,6 @@ def id12(text: str) -> bytes:
 
 def id8(text: str) -> bytes:
     return decode_id(text, 8)
-
-
-def manifest_content(manifest: Manifest) -> Any:
-    return manifest.id, {node: list(manifest.table(node).items()) for node in manifest.node_ids}
-
-
-def manifest_again(manifest: Manifest) -> bytes:
-    return encode_manifest(manifest.id, [(n, manifest.table(n)) for n in manifest.node_ids])
-
-
-def log_content(log: TransactionLog) -> Any:
-    lists = {name: encode_ids(getattr(log, name)) for name in ID_LISTS}
-    chunks = {encode_id(node): rows.tolist() for node, rows in log.updated_chunks.items()}
-    return encode_id(log.id), {name: ids for name, ids in lists.items() if ids}, chunks, log.moves
-
-
-def snapshot_content(snapshot: Snapshot) -> Any:
-    return replace(snapshot, nodes=list(snapshot.nodes))  # type: ignore[arg-type]
-
-
-def repo_content(info: RepoInfo) -> Any:
-    return replace(info, updates=list(info.updates), snapshots=list(info.snapshots))  # type: ignore[arg-type]
-
-
-class Codec(NamedTuple):
-    kind: FileKind
-    decode: Callable[[bytes, str], Any]
-    content: Callable[[Any], Any]
-    """Everything in the file, in values that compare; looks at all of it."""
-    encode: Callable[[Any], bytes]
-
-
-CODECS = {
-    "snapshots": Codec(FileKind.SNAPSHOT, decode_snapshot, snapshot_content, encode_snapshot),
-    "manifests": Codec(FileKind.MANIFEST, Manifest.decode, manifest_content, manifest_again),
-    "transactions": Codec(
-        FileKind.TRANSACTION_LOG, decode_transaction_log, log_content, encode_transaction_log
-    ),
-    "repo": Codec(FileKind.REPO_INFO, decode_repo_info, repo_content, encode_repo_info),
-    "overwritten": Codec(FileKind.REPO_INFO, decode_repo_info, repo_content, encode_repo_info),
-}
-
-FILES = sorted(
-    path.relative_to(GOLDEN).as_posix()
-    for path in GOLDEN.glob("reference-v*/**/*")
-    if path.is_file() and path.relative_to(GOLDEN).parts[1] in CODECS
-)
-
-
-def read(name: str) -> bytes:
-    return (GOLDEN / name).read_bytes()
-
-
-def codec_of(name: str) -> Codec:
-    return CODECS[name.split("/")[1]]
-
-
-def content_of(name: str) -> Any:
-    codec = codec_of(name)
-    return codec.content(codec.decode(read(name), name))
 
 
 def test_all_files_are_there() -> None:
@@ -335,37 +268,3 @@ def test_each_backup_ends_with_the_operation_that_names_it() -> None:
             backup = decode_repo_info(read(f"reference-v2/overwritten/{entry.backup_path}"))
             assert backup.updates[0] == replace(entry, backup_path=None)
             assert list(backup.updates)[1:] == list(info.updates)[position + 1 :]
-
-
-def use(codec: Codec, data: bytes) -> None:
-    """Read all of a damaged file and write it again; only FormatError may come of it."""
-    with suppress(FormatError):
-        value = codec.decode(data, "damaged")
-        codec.content(value)
-        codec.encode(value)
-
-
-def damaged(data: bytes, count: int) -> list[bytes]:
-    """Some copies with one bit flipped, one byte replaced, or the end cut off."""
-    rng = random.Random(len(data))
-    copies = []
-    for place in rng.sample(range(len(data)), min(count, len(data))):
-        flipped, replaced = bytearray(data), bytearray(data)
-        flipped[place] ^= 1 << rng.randrange(8)
-        replaced[place] = rng.choice((0, 1, 127, 128, 255))
-        copies += [bytes(flipped), bytes(replaced)]
-    return copies + [data[:size] for size in rng.sample(range(len(data)), min(30, len(data)))]
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_damaged_files(name: str) -> None:
-    for data in damaged(read(name), 40):
-        use(codec_of(name), data)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_damaged_payloads(name: str) -> None:
-    opened = unwrap(read(name), codec_of(name).kind, name)
-    for payload in damaged(opened.payload, 80):
-        data = wrap(codec_of(name).kind, payload, level=1, spec_version=opened.spec_version)
-        use(codec_of(name), data)
