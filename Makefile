@@ -9,7 +9,7 @@ WORKERS ?= 2
 # What is tested on real object stores: see docs/servers.md.
 ON_SERVERS := tests/storage tests/test_s3.py tests/test_contention.py tests/servers compat/test_places.py
 
-.PHONY: help demo test test-servers tests lint types bench compat format clean
+.PHONY: help demo test test-servers tests environments lint types bench compat format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,9 +17,12 @@ help:  ## Show this list
 demo:  ## Write real data from a Dask cluster, read it back [REPO=path or s3://bucket/prefix]
 	@python=$$($(ENV) demo) && $$python examples/distributed_write.py $(REPO)
 
-test: lint types  ## Check style and types, run all tests on the default and the newest Python
+test: environments lint types  ## Check style and types, run all tests on the default and newest Python
 	@python=$$($(ENV) default) && \
 	$$python tools/servers.py run --if-possible ceph azurite rclone -- $(MAKE) tests
+
+environments:
+	@$(ENV) default newest oracle oracle-1 > /dev/null
 
 tests:
 	@set -e; \

@@ -1,13 +1,16 @@
 """Make the virtual environments that the Makefile runs things in; standard library only.
 
-    python3 tools/envs.py default     # prints the interpreter of .env/default, made if needed
+    python3 tools/envs.py default           # prints the interpreter of .env/default, made if needed
+    python3 tools/envs.py default oracle    # makes several at the same time, prints a line for each
 
 An environment is made once and again only when its interpreter or one of the files it is made
-from has changed. An environment that this machine cannot have prints nothing.
+from has changed. An environment that this machine cannot have prints an empty line. Processes that
+want the same environment at once wait for the one that makes it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -15,6 +18,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +29,10 @@ OLDEST = (3, 11)
 NEWER = (3, 12)  # from here on the newest zarr and the newest reference can be installed
 
 Version = tuple[int, int]
+
+
+class EnvironmentFailure(Exception):  # noqa: N818  not a mistake of the program
+    """An environment could not be made."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,9 @@ def default_python() -> str:
     for version, python in usable:
         if version >= OLDEST:
             return python
-    raise SystemExit(f"Python {OLDEST[0]}.{OLDEST[1]} or later is needed, and none was found")
+    raise EnvironmentFailure(
+        f"Python {OLDEST[0]}.{OLDEST[1]} or later is needed, and none was found"
+    )
 
 
 def newest_python() -> str:
@@ -102,8 +114,44 @@ def fingerprint(environment: Environment, version: Version | None) -> str:
     return f"{version} {ROOT} {digest}"
 
 
+def ensure_all(names: list[str]) -> list[str | None]:
+    """Make several environments, as many at a time as there are processors."""
+    newest_python()  # asked of all interpreters once, not by each thread
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        attempts = [pool.submit(ensure, name) for name in names]
+    failures = [str(error) for attempt in attempts if (error := attempt.exception())]
+    if failures:
+        raise EnvironmentFailure("\n".join(failures))
+    return [attempt.result() for attempt in attempts]
+
+
 def ensure(name: str) -> str | None:
-    """Make an environment unless it is there already; return its interpreter."""
+    """Make an environment unless it is there already; return its interpreter.
+
+    Raises
+    ------
+    EnvironmentFailure
+        It could not be made; says which command failed, and how.
+    """
+    with alone(name) as lock:
+        return ensure_alone(name, lock)
+
+
+@contextmanager
+def alone(name: str) -> Iterator[int]:
+    """Keep other processes and threads from making the same environment meanwhile.
+
+    What is yielded is the descriptor of the lock. It is held until all have closed theirs who have
+    inherited it: should this process be killed, the next one waits for what it has started.
+    """
+    (ROOT / ".env").mkdir(exist_ok=True)
+    with open(ROOT / ".env" / f"{name}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def ensure_alone(name: str, lock: int) -> str | None:
+    """Do what `ensure` does, while nobody else does."""
     environment = ENVIRONMENTS[name]
     base = newest_python() if environment.newest_python else default_python()
     version = version_of(base)
@@ -117,22 +165,25 @@ def ensure(name: str) -> str | None:
         return python
     log(f"making .env/{name} with {base}")
     shutil.rmtree(folder, ignore_errors=True)
-    run(base, "-m", "venv", str(folder))
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run(base, "-m", "venv", str(folder), lock=lock)
+    # Python compiles what is imported; to compile everything takes longer than all the rest.
+    install = [python, "-m", "pip", "install", "--quiet", "--no-compile"]
+    install += ["--disable-pip-version-check"]
     install += ["-c", str(ROOT / "constraints.txt")]
     install += ["-r", str(ROOT / "requirements" / environment.requirements)]
     if environment.with_project:
         install += ["-e", f"{ROOT}[all]"]
-    run(*install)
+    run(*install, lock=lock)
     stamp.write_text(wanted)  # last: an interrupted installation leaves none and starts over
     return python
 
 
-def run(*command: str) -> None:
+def run(*command: str, lock: int) -> None:
     """Run a command with its output on stderr, as stdout is for the answer."""
-    code = subprocess.run(command, stdout=sys.stderr.fileno()).returncode
+    code = subprocess.run(command, stdout=sys.stderr.fileno(), pass_fds=[lock]).returncode
     if code:
-        raise SystemExit(f"{' '.join(command)} failed with code {code}")
+        how = f"was ended by signal {-code}" if code < 0 else f"failed with code {code}"
+        raise EnvironmentFailure(f"{' '.join(command)} {how}")
 
 
 def log(message: str) -> None:
@@ -140,7 +191,19 @@ def log(message: str) -> None:
     print(f"--- {message}", file=sys.stderr, flush=True)
 
 
+def main(names: list[str]) -> int:
+    """Carry out the command line; whatever goes wrong is said."""
+    if not names or not set(names) <= ENVIRONMENTS.keys():
+        print(f"usage: envs.py {{{'|'.join(ENVIRONMENTS)}}} ...", file=sys.stderr)
+        return 2
+    try:
+        for python in ensure_all(names):
+            print(python or "")
+    except EnvironmentFailure as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in ENVIRONMENTS:
-        raise SystemExit(f"usage: envs.py {{{'|'.join(ENVIRONMENTS)}}}")
-    print(ensure(sys.argv[1]) or "")
+    sys.exit(main(sys.argv[1:]))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 
-from envs import ROOT, ensure
+from envs import ROOT, EnvironmentFailure, ensure
 
-from object_stores.process import LOOPBACK, Connection, Server
+from object_stores.process import LOOPBACK, Connection, Server, ServerError
 from object_stores.s3 import KEY, SECRET, make_bucket
 
 PROGRAM = ROOT / ".env" / "servers" / "bin" / "rclone"
@@ -27,7 +27,10 @@ class Rclone(Server):
     @classmethod
     def install(cls) -> None:
         """Make the environment for servers."""
-        ensure("servers")
+        try:
+            ensure("servers")
+        except EnvironmentFailure as failure:
+            raise ServerError(str(failure)) from failure
 
     def _launch(self, port: int) -> None:
         data = self.folder / "data"
