@@ -1,7 +1,6 @@
 """Azure and Google storages against servers on loopback that speak their protocols."""
 
 import pickle
-import uuid
 
 import numpy as np
 import pytest
@@ -10,29 +9,7 @@ import zarr
 from icechunk import Repository
 from icechunk.config import StorageConcurrencySettings, StorageSettings
 from icechunk.errors import IcechunkError
-from icechunk.storage import azure_storage, gcs_storage
 from icechunk.testing import StorageContract
-
-
-def on_azure(server, **changes):
-    given = {
-        "account": server.account,
-        "container": server.container,
-        "prefix": f"tests/{uuid.uuid4().hex}",
-        "access_key": server.secret,
-        "config": {"endpoint": server.endpoint, "allow_http": "true"},
-    }
-    return azure_storage(**(given | changes))
-
-
-def on_google(server, **changes):
-    given = {
-        "bucket": server.bucket,
-        "prefix": f"tests/{uuid.uuid4().hex}",
-        "bearer_token": server.token,
-        "config": {"base_url": server.endpoint, "allow_http": "true"},
-    }
-    return gcs_storage(**(given | changes))
 
 
 class TestAzure(StorageContract):
@@ -41,7 +18,7 @@ class TestAzure(StorageContract):
 
     @pytest.fixture
     def storage(self, azure_server):
-        return on_azure(azure_server)
+        return azure_server.storage()
 
 
 class TestGoogle(StorageContract):
@@ -50,18 +27,13 @@ class TestGoogle(StorageContract):
 
     @pytest.fixture
     def storage(self, gcs_server):
-        return on_google(gcs_server)
+        return gcs_server.storage()
 
 
-PROVIDERS = {"azure": ("azure_server", on_azure), "google": ("gcs_server", on_google)}
-
-
-@pytest.fixture(params=PROVIDERS)
+@pytest.fixture(params=["azure_server", "gcs_server"])
 def make(request):
     """Make a storage at a provider, in a place of its own."""
-    fixture, function = PROVIDERS[request.param]
-    server = request.getfixturevalue(fixture)
-    return lambda **changes: function(server, **changes)
+    return request.getfixturevalue(request.param).storage
 
 
 def test_a_repository_lives_there(make):
@@ -102,9 +74,9 @@ def test_repositories_are_not_created_in_a_root(make):
 def test_wrong_keys_are_refused(azure_server, gcs_server):
     wrong = "d3JvbmctdmVyeS1zZWNyZXQ="
     for storage in (
-        on_azure(azure_server, access_key=wrong),
-        on_azure(azure_server, access_key=None, anonymous=True),
-        on_google(gcs_server, bearer_token=wrong),
+        azure_server.storage(access_key=wrong),
+        azure_server.storage(access_key=None, anonymous=True),
+        gcs_server.storage(bearer_token=wrong),
     ):
         with pytest.raises(IcechunkError) as caught:
             storage.put_if("repo", b"x", None)

@@ -56,6 +56,19 @@ class AzureServer:
     account: str
     secret: str
 
+    def storage(self, prefix: str | None = None, **changes: Any) -> Any:
+        """Make a storage, of an empty prefix by default; ``changes`` are to its arguments."""
+        from icechunk.storage import azure_storage
+
+        arguments = {
+            "account": self.account,
+            "container": self.container,
+            "prefix": f"tests/{uuid.uuid4().hex}" if prefix is None else prefix,
+            "access_key": self.secret,
+            "config": {"endpoint": self.endpoint, "allow_http": "true"},
+        }
+        return azure_storage(**(arguments | changes))
+
     @property
     def address(self) -> str:
         """Server, account, key and container in one text."""
@@ -70,6 +83,18 @@ class GcsServer:
     endpoint: str
     bucket: str
     token: str
+
+    def storage(self, prefix: str | None = None, **changes: Any) -> Any:
+        """Make a storage, of an empty prefix by default; ``changes`` are to its arguments."""
+        from icechunk.storage import gcs_storage
+
+        arguments = {
+            "bucket": self.bucket,
+            "prefix": f"tests/{uuid.uuid4().hex}" if prefix is None else prefix,
+            "bearer_token": self.token,
+            "config": {"base_url": self.endpoint, "allow_http": "true"},
+        }
+        return gcs_storage(**(arguments | changes))
 
     @property
     def address(self) -> str:

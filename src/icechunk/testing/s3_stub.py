@@ -24,13 +24,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-__all__ = ["Fault", "Request", "S3Stub"]
+__all__ = ["Fault", "Request", "Response", "S3Stub"]
 
 LOOPBACK: Final = "127.0.0.1"
 BUCKET: Final = "testbucket"
@@ -49,6 +49,8 @@ class Request:
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes = b""
+    target: str = ""
+    """Path and query as they were sent."""
 
     @property
     def verb(self) -> str:
@@ -196,8 +198,12 @@ class S3Stub:
 
     def disarm(self) -> None:
         """Let everything be right again."""
-        self._fault = None
+        self.heal()
         self.requests.clear()
+
+    def heal(self) -> None:
+        """Let everything be right again, and go on with the list of requests."""
+        self._fault = None
 
     def clone(self, source: str, target: str) -> None:
         """Copy everything below a prefix, at once."""
@@ -290,10 +296,10 @@ class S3Stub:
     async def _answer(self, request: Request, fault: Fault | None) -> Response:
         if fault is not None and fault.before:
             return await self._go_wrong(fault, Response(500))
-        ahead = self.ahead_seconds + (fault.ahead_seconds if fault else 0)
-        response = self._handle(request, time.time() + ahead)
+        ahead = fault.ahead_seconds if fault else 0
+        response = self.handle(request, time.time() + self.ahead_seconds + ahead)
         if ahead and "Last-Modified" in response.headers:
-            modified = self.objects[request.key].modified + (fault.ahead_seconds if fault else 0)
+            modified = parsedate_to_datetime(response.headers["Last-Modified"]).timestamp() + ahead
             changed = {"Last-Modified": formatdate(modified, usegmt=True)}
             response = response.plus(changed)
         return response if fault is None else await self._go_wrong(fault, response)
@@ -314,7 +320,8 @@ class S3Stub:
             response = response.plus({"ETag": f'"{fault.etag}"'})
         return response
 
-    def _handle(self, request: Request, now: float) -> Response:
+    def handle(self, request: Request, now: float) -> Response:
+        """Carry out a request: what a subclass may have another server do."""
         if not request.key:
             if request.method == "POST" and "delete" in request.query:
                 return self._delete_many(request)
@@ -459,7 +466,7 @@ async def _read_request(
     parts = urlsplit(target)
     key = unquote(parts.path).lstrip("/").partition("/")[2]
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    return Request(method, key, query, headers, body)
+    return Request(method, key, query, headers, body, target)
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
