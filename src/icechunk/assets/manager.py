@@ -61,25 +61,29 @@ class AssetManager:
         """How many requests the repository has under way in this process."""
 
     @classmethod
-    def fresh(cls, storage: Storage, config: RepositoryConfig) -> AssetManager:
+    def fresh(
+        cls, storage: Storage, config: RepositoryConfig, spec_version: int = 2
+    ) -> AssetManager:
         """Make a manager that has seen nothing yet, and offer its caches to later unpickled copies.
 
         Opening a repository must show what is stored now, also when somebody rebuilt or repaired it
         since this process last looked.
         """
-        settings = AssetSettings.from_config(config)
+        settings = AssetSettings.from_config(config, spec_version)
         manager = cls(storage, settings)
         publish(storage.identity(), manager.caches)
         return manager
 
     @classmethod
-    def shared(cls, storage: Storage, config: RepositoryConfig) -> AssetManager:
+    def shared(
+        cls, storage: Storage, config: RepositoryConfig, spec_version: int = 2
+    ) -> AssetManager:
         """Make a manager over the caches this process already has for the same storage location.
 
         A thousand forks unpickled on one worker so fetch a snapshot once. Only caches are shared:
         each manager reads through the storage, and so the credentials, it was given.
         """
-        settings = AssetSettings.from_config(config)
+        settings = AssetSettings.from_config(config, spec_version)
         return cls(storage, settings, caches_of(storage.identity(), settings.caches))
 
     def snapshot(self, snapshot_id: bytes, *, keep: bool = True) -> Snapshot:
@@ -226,6 +230,7 @@ class AssetManager:
             manifest_id,
             arrays,
             level=self.settings.compression_level,
+            spec_version=self.settings.spec_version,
             location_compression=self.settings.location_compression,
         )
         self._put_manifest(manifest_id, data)
@@ -242,7 +247,12 @@ class AssetManager:
         patched = patched_manifest(old, manifest_id, node_id, changed)
         if patched is None:
             return None
-        data = wrap(FileKind.MANIFEST, patched.payload, level=self.settings.compression_level)
+        data = wrap(
+            FileKind.MANIFEST,
+            patched.payload,
+            level=self.settings.compression_level,
+            spec_version=self.settings.spec_version,
+        )
         self._put_manifest(manifest_id, data)
         return ManifestFile(manifest_id, len(data), patched.num_refs)
 
@@ -256,7 +266,11 @@ class AssetManager:
 
     def save_transaction_log(self, log: TransactionLog) -> int:
         """Store a transaction log and return the size of its file."""
-        data = encode_transaction_log(log, level=self.settings.compression_level)
+        data = encode_transaction_log(
+            log,
+            level=self.settings.compression_level,
+            spec_version=self.settings.spec_version,
+        )
         with operation("write_transaction_log", snapshot_id=encode_id(log.id)):
             self._put(transaction_key(log.id), data)
         return len(data)

@@ -32,9 +32,11 @@ class AssetSettings:
     """Zstd level of all files; None where the configuration leaves it open."""
     location_compression: LocationCompression | None = None
     """How virtual chunk locations are compressed one by one; None leaves that to the whole file."""
+    spec_version: int = 2
+    """Version of the format that files are written in; those of both are read."""
 
     @classmethod
-    def from_config(cls, config: RepositoryConfig) -> AssetSettings:
+    def from_config(cls, config: RepositoryConfig, spec_version: int = 2) -> AssetSettings:
         """Read what matters here from a repository configuration.
 
         Locations are compressed with a dictionary only where the configuration asks for it: the
@@ -60,4 +62,5 @@ class AssetSettings:
             )
             if asked
             else None,
+            spec_version=spec_version,
         )

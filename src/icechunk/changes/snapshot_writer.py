@@ -104,14 +104,16 @@ def write_snapshot(
             upserts.append(node)
             new_files += files
     nodes = base.nodes.replace(_removed_paths(workspace), upserts)
+    version = assets.settings.spec_version
     snapshot = Snapshot(
         id=snapshot_id,
-        parent_id=None,
+        parent_id=base.id if version == 1 else None,
         nodes=nodes,
         flushed_at=later_than(base.flushed_at, world.now_us(), f"snapshot {encode_id(base.id)}"),
         message=message,
         metadata=dict(metadata),
         manifest_files=base.manifest_files.replace(nodes.columns.ref_ids, new_files),
+        spec_version=version,
     )
     assets.save_snapshot(snapshot)
     return snapshot

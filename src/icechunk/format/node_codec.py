@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.format import schema
+from icechunk.format.chunk_lengths import ceil_divide, chunk_lengths
 from icechunk.format.flatbuf import Children, Maybe, Ragged, Rows, Tables, Union
 from icechunk.format.nodes import NodeColumns
 from icechunk.format.rows import (
@@ -124,7 +125,7 @@ def _shapes_with_chunk_lengths(arrays: Rows, is_used: npt.NDArray[np.bool_]) -> 
     if is_impossible.any():
         arrays.buffer.fail("ArrayNodeData.shape", "an axis has elements, but chunks of length 0")
     # Coordinates have 32 bits, so chunks beyond that many cannot exist.
-    num_chunks = np.minimum(_ceil_divide(lengths, chunks), _MAX_CHUNKS).astype(np.uint32)
+    num_chunks = np.minimum(ceil_divide(lengths, chunks), _MAX_CHUNKS).astype(np.uint32)
     return np.asarray(shapes.offsets, dtype=np.int64), np.ascontiguousarray(lengths), num_chunks
 
 
@@ -164,19 +165,10 @@ def _array_columns(nodes: NodeColumns, count: int, spec_version: int) -> dict[st
     if spec_version == 1:
         shapes = np.zeros(len(nodes.array_lengths), dtype)
         shapes["array_length"] = nodes.array_lengths
-        shapes["chunk_length"] = _ceil_divide(nodes.array_lengths, nodes.num_chunks)
+        shapes["chunk_length"] = chunk_lengths(nodes)
         columns["shape"] = Ragged(starts_of(dim_counts), shapes)
     else:
         columns["shape"] = Ragged(np.zeros(count + 1, dtype=np.int64), np.zeros(0, dtype))
         dims = {"array_length": nodes.array_lengths, "num_chunks": nodes.num_chunks}
         columns["shape_v2"] = Children(dim_counts, Tables(len(nodes.array_lengths), dims))
     return columns
-
-
-def _ceil_divide(
-    lengths: npt.NDArray[np.uint64], by: npt.NDArray[np.unsignedinteger[Any]]
-) -> npt.NDArray[np.uint64]:
-    """Divide, rounding up, without overflow; division by zero gives zero."""
-    divisor = np.maximum(by.astype(np.uint64), np.uint64(1))
-    quotient = lengths // divisor + (lengths % divisor != 0)
-    return np.where(by == 0, np.uint64(0), quotient)
