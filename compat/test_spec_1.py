@@ -43,12 +43,3 @@ def test_transaction_logs(
             parent_id=state["parent_id"],
         )  # fmt: skip
         assert found == expected
-
-
-def test_the_repository_is_refused_with_a_reason(
-    described: dict[str, Any], repo_path: str, ours: Side
-) -> None:
-    assert ours.call("internals.refusal_to_open", path=repo_path) == [
-        "FormatError",
-        "unsupported-spec-version",
-    ]

@@ -46,6 +46,13 @@ def repo(storage):
     return icechunk.Repository.create(storage)
 
 
+@pytest.fixture
+def repo_v1(storage):
+    import icechunk
+
+    return icechunk.Repository.create(storage, spec_version=1)
+
+
 @pytest.fixture(scope="session")
 def array_document():
     """Function making a zarr.json of a uint8 array."""

@@ -177,12 +177,3 @@ def _chunk_bytes(root: Path, ref: ChunkRef) -> bytes:
 
 def _names(path: str, folder: str) -> list[str]:
     return sorted(file.name for file in (Path(path) / folder).iterdir())
-
-
-def refusal_to_open(path: str) -> list[str]:
-    """Open what we cannot; return the class and kind of the error."""
-    try:
-        open_repository(path)
-    except icechunk.IcechunkError as error:
-        return [type(error).__name__, str(error.kind)]
-    return ["nothing", ""]

@@ -27,6 +27,7 @@ from icechunk.changes.solvers import ConflictSolver
 from icechunk.config import RepositoryConfig, StorageSettings
 from icechunk.config.effective import effective
 from icechunk.config.serialize import splitting_to_dict
+from icechunk.config.yaml import config_to_yaml
 from icechunk.errors import (
     ConflictError,
     ErrorKind,
@@ -38,7 +39,6 @@ from icechunk.errors import (
 from icechunk.format.envelope import FileKind
 from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id
 from icechunk.format.layout import REPO
-from icechunk.format.repo_info import RepoInfo
 from icechunk.format.values import to_plain
 from icechunk.ops.expiration import Rule, find_expired
 from icechunk.ops.expiration_plan import ExpirationPlan, plan_of, rule_of
@@ -55,15 +55,20 @@ from icechunk.ops.stats import ScanLimits, chunk_storage
 from icechunk.ops.verify.tour import VerifyOptions
 from icechunk.repo.ancestry import branch_tip, snapshot_at, tag_target
 from icechunk.repo.context import RepoContext
-from icechunk.repo.create import check_place, create_repository
-from icechunk.repo.entry_v2 import EntryPoint, find_spec_version
+from icechunk.repo.create import check_place, create_repository, create_repository_v1
+from icechunk.repo.entry_v1 import EntryPointV1, StoredConfig
+from icechunk.repo.entry_v2 import EntryPoint
 from icechunk.repo.features import FeatureFlag, SetFeatureFlag, feature_number, flags_of
 from icechunk.repo.graph import graph_of_branches, graph_of_history
+from icechunk.repo.history_v1 import FileHistory
 from icechunk.repo.log import read_log
+from icechunk.repo.opening import Seen, find_repository, find_spec_version
 from icechunk.repo.preconditions import IsOnline, Precondition, SnapshotKnown
-from icechunk.repo.spec_version import SpecVersion, parse_spec_version
+from icechunk.repo.spec_version import SpecVersion, needs_version_2, parse_spec_version
+from icechunk.repo.state import RepoState
+from icechunk.repo.state_v1 import names_of
 from icechunk.repo.status import RepoAvailability, RepoStatus, public_status, stored_status
-from icechunk.repo.stored_config import Choices, decode_config, encode_config
+from icechunk.repo.stored_config import Choices, chosen_for, encode_config
 from icechunk.repo.times import from_datetime, now_us
 from icechunk.repo.updates import (
     OPEN_REARRANGING,
@@ -77,7 +82,7 @@ from icechunk.repo.updates import (
     SetStatus,
     UpdateMetadata,
 )
-from icechunk.session import Session
+from icechunk.session import AMENDING, Session
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
 from icechunk.stats import ChunkStorageStats
 from icechunk.storage.attribution import Attribution, attributed
@@ -93,6 +98,11 @@ _TOTAL_IS_DEPRECATED = (
     "total_chunks_storage is deprecated: call chunk_storage_stats with the same arguments, and "
     "take native_bytes of its result; it counts inlined and virtual chunks as well"
 )
+
+
+_METADATA = "having metadata of the repository"
+_STATUS = "having a status of the repository"
+_FLAGS = "having feature flags"
 
 
 class Repository(Shown):
@@ -141,7 +151,9 @@ class Repository(Shown):
             Which virtual chunk containers may be read, and with what credentials: what
             `icechunk.containers_credentials` makes. Never stored.
         spec_version
-            Version of the format; 2, the default, is the only one supported yet.
+            Version of the format: 2, the default, or 1, for readers before Icechunk 2. Version 1
+            has no operations log, no metadata and no status of the repository, and commits can
+            neither be amended nor move nodes.
         check_clean_root
             Whether to refuse a place that holds anything already.
         attribution
@@ -163,21 +175,32 @@ class Repository(Shown):
             rely on, see `check_storage`, and the settings do not say that this is known.
         """
         storage = attributed(storage, attribution)
-        parse_spec_version(spec_version)
+        version = parse_spec_version(spec_version)
         choices = Choices.of(None, config)
         in_effect = choices.in_effect(storage)
         authorization = Authorization.of(authorize_virtual_chunk_access, in_effect)
         configured = storage.configured(in_effect.storage)
         check_place(configured, must_be_clean=check_clean_root)
-        stored = None if choices.config == RepositoryConfig() else encode_config(choices.config)
-        entry = EntryPoint(configured)
+        chosen = None if choices.config == RepositoryConfig() else choices.config
         level = effective(in_effect).compression_level
-        create_repository(configured, entry, stored, now_us(), level=level)
-        return cls(
-            storage,
-            choices,
-            RepoContext(configured, in_effect, entry=entry, authorization=authorization),
+        seen: Seen | None = None
+        entry: EntryPoint | None = None
+        if version == SpecVersion.v1:
+            text = None if chosen is None else config_to_yaml(chosen_for(chosen, storage))
+            seen = create_repository_v1(configured, text, now_us(), level=level)
+        else:
+            entry = EntryPoint(configured)
+            stored = None if chosen is None else encode_config(chosen)
+            create_repository(configured, entry, stored, now_us(), level=level)
+        context = RepoContext(
+            configured,
+            in_effect,
+            spec_version=version,
+            entry=entry,
+            seen=seen,
+            authorization=authorization,
         )
+        return cls(storage, choices, context)
 
     create_async = in_thread(create)
 
@@ -189,7 +212,7 @@ class Repository(Shown):
         authorize_virtual_chunk_access: Mapping[str, Any] | None = None,
         attribution: Attribution | None = None,
     ) -> Self:
-        """Open an existing repository. Costs one request.
+        """Open an existing repository. Costs one request; three for one of spec version 1.
 
         Parameters
         ----------
@@ -208,21 +231,22 @@ class Repository(Shown):
         RepositoryNotFoundError
             There is none.
         FormatError
-            Kind ``unsupported-spec-version``: it is of another version than 2.
+            Kind ``unsupported-spec-version``: it is of a later version than 2.
         """
         storage = attributed(storage, attribution)
         passed = None if config is None else config.storage
-        first = EntryPoint(storage.configured(passed)).load()
-        choices = Choices.of(decode_config(first.info.config), config)
+        found = find_repository(storage.configured(passed))
+        choices = Choices.of(found.config, config)
         in_effect = choices.in_effect(storage)
         authorization = Authorization.of(authorize_virtual_chunk_access, in_effect)
-        configured = storage.configured(in_effect.storage)
-        entry = EntryPoint(configured, seen=first)
-        return cls(
-            storage,
-            choices,
-            RepoContext(configured, in_effect, entry=entry, authorization=authorization),
+        context = RepoContext(
+            storage.configured(in_effect.storage),
+            in_effect,
+            spec_version=found.spec_version,
+            seen=found.seen,
+            authorization=authorization,
         )
+        return cls(storage, choices, context)
 
     open_async = in_thread(open)
 
@@ -320,7 +344,7 @@ class Repository(Shown):
         RepositoryNotFoundError
             There is no repository.
         """
-        return decode_config(EntryPoint(storage.configured(None)).load().info.config)
+        return find_repository(storage.configured(None)).config
 
     fetch_config_async = in_thread(fetch_config)
 
@@ -354,13 +378,17 @@ class Repository(Shown):
         if authorize_virtual_chunk_access is not None:
             authorization = Authorization.of(authorize_virtual_chunk_access, in_effect)
         configured = self._storage.configured(in_effect.storage)
-        entry = EntryPoint(configured)
-        entry.load()
-        return type(self)(
-            self._storage,
-            choices,
-            RepoContext(configured, in_effect, entry=entry, authorization=authorization),
+        found = find_repository(configured)
+        # Who saves the configuration later replaces the one that this object knows, and no other.
+        seen = self._stored_config or found.seen
+        context = RepoContext(
+            configured,
+            in_effect,
+            spec_version=found.spec_version,
+            seen=seen,
+            authorization=authorization,
         )
+        return type(self)(self._storage, choices, context)
 
     reopen_async = in_thread(reopen)
 
@@ -372,6 +400,8 @@ class Repository(Shown):
             self._choices,
             self._default_metadata,
             authorization,
+            self._context.spec_version,
+            None if self._stored_config is None else self._stored_config.data,
         )
 
     # --- what it is ----------------------------------------------------------------------------
@@ -402,7 +432,8 @@ class Repository(Shown):
         What was chosen is stored, not what the storage defaults to. Raises as every change does,
         see `create_branch`.
         """
-        self._context.update(SetConfig(encode_config(self._choices.config)))
+        config = chosen_for(self._choices.config, self._storage)
+        self._context.update(SetConfig(encode_config(config)))
 
     save_config_async = in_thread(save_config)
 
@@ -415,7 +446,7 @@ class Repository(Shown):
 
     def get_metadata(self) -> dict[str, Any]:
         """Return the metadata of the repository that are stored now."""
-        return copy.deepcopy(dict(self._context.info().metadata))
+        return copy.deepcopy(dict(self._context.info(_METADATA).metadata))
 
     get_metadata_async = in_thread(get_metadata)
 
@@ -429,7 +460,7 @@ class Repository(Shown):
         ReadOnlyError
             Kind ``read-only-repository``: the repository takes no changes now.
         """
-        self._context.update(SetMetadata(to_plain(metadata)))
+        self._context.update_info(SetMetadata(to_plain(metadata)), _METADATA)
 
     set_metadata_async = in_thread(set_metadata)
 
@@ -438,7 +469,7 @@ class Repository(Shown):
 
         What others set under other keys at the same time is kept. Raises as `set_metadata` does.
         """
-        info = self._context.update(UpdateMetadata(to_plain(metadata)))
+        info = self._context.update_info(UpdateMetadata(to_plain(metadata)), _METADATA)
         return copy.deepcopy(dict(info.metadata))
 
     update_metadata_async = in_thread(update_metadata)
@@ -450,7 +481,7 @@ class Repository(Shown):
 
     def get_status(self) -> RepoStatus:
         """Return whether the repository takes changes now, since when, and why not."""
-        return public_status(self._context.info().status)
+        return public_status(self._context.info(_STATUS).status)
 
     get_status_async = in_thread(get_status)
 
@@ -467,13 +498,13 @@ class Repository(Shown):
         """
         if not isinstance(status, RepoStatus):
             raise TypeError(f"the status must be RepoStatus, not {type(status).__name__}")
-        self._context.update(SetStatus(stored_status(status)))
+        self._context.update_info(SetStatus(stored_status(status)), _STATUS)
 
     set_status_async = in_thread(set_status)
 
     def feature_flags(self) -> list[FeatureFlag]:
         """Return every feature that can be switched off, and whether it is on."""
-        return flags_of(self._context.info())
+        return flags_of(self._context.info(_FLAGS))
 
     feature_flags_async = in_thread(feature_flags)
 
@@ -503,7 +534,7 @@ class Repository(Shown):
         """
         if not (setting is None or isinstance(setting, bool)):
             raise TypeError(f"setting must be True, False or None, not {setting!r}")
-        self._context.update(SetFeatureFlag(feature_number(name), setting))
+        self._context.update_info(SetFeatureFlag(feature_number(name), setting), _FLAGS)
 
     set_feature_flag_async = in_thread(set_feature_flag)
 
@@ -537,7 +568,7 @@ class Repository(Shown):
         """Iterate over the history of a branch, tag or snapshot, newest first.
 
         Works with ``for`` and ``async for``. The history is that of the moment of the call; no
-        snapshot file is opened.
+        snapshot file is opened. In spec version 1 each is, as the iteration gets there.
 
         Raises
         ------
@@ -548,9 +579,11 @@ class Repository(Shown):
         SnapshotNotFoundError
             There is no such snapshot.
         """
-        info, start = self._resolve(branch, tag, snapshot_id)
+        state, start = self._resolve(branch, tag, snapshot_id)
+        history = state.snapshots
         return AsyncCloseableIterator(
-            SnapshotInfo._of_rows(info.snapshots, info.snapshots.ancestry(start))
+            SnapshotInfo._of_rows(history, history.ancestry(start)),
+            blocking=isinstance(history, FileHistory) and not self._context.storage.is_local,
         )
 
     def async_ancestry(
@@ -596,9 +629,9 @@ class Repository(Shown):
             There is no such snapshot.
         """
         if branch is None and tag is None and snapshot_id is None:
-            return AncestryGraph(graph_of_branches(self._context.info()), plain)
-        info, start = self._resolve(branch, tag, snapshot_id)
-        return AncestryGraph(graph_of_history(info, start, branch), plain)
+            return AncestryGraph(graph_of_branches(self._context.state()), plain)
+        state, start = self._resolve(branch, tag, snapshot_id)
+        return AncestryGraph(graph_of_history(state, start, branch), plain)
 
     ancestry_graph_async = in_thread(ancestry_graph)
 
@@ -610,8 +643,8 @@ class Repository(Shown):
         SnapshotNotFoundError
             The repository does not know it.
         """
-        info, snapshot = self._resolve(None, None, snapshot_id)
-        return SnapshotInfo._of(info.snapshots.info(snapshot))
+        state, snapshot = self._resolve(None, None, snapshot_id)
+        return SnapshotInfo._of(state.snapshots.info(snapshot))
 
     lookup_snapshot_async = in_thread(lookup_snapshot)
 
@@ -653,9 +686,9 @@ class Repository(Shown):
         -----
         Costs the two snapshots, and one transaction log per commit in between.
         """
-        info, base = self._resolve(from_branch, from_tag, from_snapshot_id)
-        _, tip = self._resolve(to_branch, to_tag, to_snapshot_id, info)
-        return compare(self._context.assets, info, base, tip)
+        state, base = self._resolve(from_branch, from_tag, from_snapshot_id)
+        _, tip = self._resolve(to_branch, to_tag, to_snapshot_id, state)
+        return compare(self._context.assets, state, base, tip)
 
     diff_async = in_thread(diff)
 
@@ -672,7 +705,8 @@ class Repository(Shown):
 
         Older parts of the log are fetched as the iteration reaches them.
         """
-        entries = read_log(self._context.info(), self._context.entry.load_backup)
+        entry = self._context.entry.whole("the operations log")
+        entries = read_log(entry.load().info, entry.load_backup)
         return AsyncCloseableIterator(
             map(Update._of, entries), blocking=not self._context.storage.is_local
         )
@@ -703,7 +737,7 @@ class Repository(Shown):
 
     def list_branches(self) -> set[str]:
         """Return the names of all branches."""
-        return set(self._context.info().branches)
+        return names_of(self._context.state().branches)
 
     list_branches_async = in_thread(list_branches)
 
@@ -715,7 +749,7 @@ class Repository(Shown):
         RefNotFoundError
             There is no such branch.
         """
-        return encode_id(branch_tip(self._context.info(), branch))
+        return encode_id(branch_tip(self._context.state(), branch))
 
     lookup_branch_async = in_thread(lookup_branch)
 
@@ -781,7 +815,7 @@ class Repository(Shown):
 
     def list_tags(self) -> set[str]:
         """Return the names of all tags, without deleted ones."""
-        return set(self._context.info().tags)
+        return names_of(self._context.state().tags)
 
     list_tags_async = in_thread(list_tags)
 
@@ -793,7 +827,7 @@ class Repository(Shown):
         RefNotFoundError
             There is no such tag.
         """
-        return encode_id(tag_target(self._context.info(), tag))
+        return encode_id(tag_target(self._context.state(), tag))
 
     lookup_tag_async = in_thread(lookup_tag)
 
@@ -845,7 +879,7 @@ class Repository(Shown):
         if branch is None or tag is not None or snapshot_id is not None:
             raise ValueError("as_of argument must be provided together with a branch name")
         time_us = from_datetime(as_of)
-        return Session.readonly(self._context, snapshot_at(self._context.info(), branch, time_us))
+        return Session.readonly(self._context, snapshot_at(self._context.state(), branch, time_us))
 
     readonly_session_async = in_thread(readonly_session)
 
@@ -878,6 +912,7 @@ class Repository(Shown):
         SessionStateError
             Kind ``feature-flag-disabled``: the repository does not allow moves.
         """
+        self._context.entry.whole("moving nodes")
         online = IsOnline("Cannot create rearrange session")
         tip = self._tip_to_write(branch, online, OPEN_REARRANGING)
         return Session.writable(
@@ -970,6 +1005,8 @@ class Repository(Shown):
             raise ValueError(
                 f"Invalid commit method: {commit_method!r}. Expected 'new_commit' or 'amend'."
             )
+        if commit_method == "amend" and self.spec_version == SpecVersion.v1:
+            raise needs_version_2(AMENDING, ErrorKind.UNSUPPORTED_OPERATION_FOR_VERSION)
         rules = splitting_to_dict(self._context.settings.splitting)
         plain = {} if metadata is None else to_plain(metadata)
         properties = with_ours(plain, splitting_config=rules)
@@ -1281,7 +1318,7 @@ class Repository(Shown):
             max_decoded_manifest_mem_bytes,
             max_concurrent_manifest_fetches,
         )
-        return chunk_storage(self._context.assets, self._context.info(), limits)
+        return chunk_storage(self._context.assets, self._context.state(), limits)
 
     chunk_storage_stats_async = in_thread(chunk_storage_stats)
 
@@ -1348,7 +1385,7 @@ class Repository(Shown):
 
         For debugging: the keys may grow with later versions.
         """
-        loaded = self._context.entry.load()
+        loaded = self._context.entry.whole("the object that has all of the state").load()
         return describe_repo_info(loaded.info, loaded.data, REPO)
 
     inspect_repo_info_async = in_thread(inspect_repo_info)
@@ -1387,9 +1424,9 @@ class Repository(Shown):
         wanted = _object_id(snapshot_id, "snapshot")
         assets = self._context.assets
         data, key = assets.file(FileKind.TRANSACTION_LOG, wanted)
-        table = self._context.info().snapshots
-        row = table.find(wanted)
-        dropped = table.pruned(row) if row >= 0 else ()
+        history = self._context.state().snapshots
+        row = history.find(wanted)
+        dropped = history.pruned(row) if row >= 0 else ()
         return describe_transaction_log(
             data, key, [(log_id, assets.find_transaction_log(log_id)) for log_id in dropped]
         )
@@ -1412,10 +1449,10 @@ class Repository(Shown):
     def _tip_to_write(self, branch: str, *rules: Precondition) -> bytes:
         """Return the tip of a branch, for a session that may write on top of it."""
         self._context.require_writable()
-        info = self._context.info()
+        state = self._context.state()
         for rule in rules:
-            rule.check(info)
-        return branch_tip(info, branch)
+            rule.check(state)
+        return branch_tip(state, branch)
 
     def _expire(self, rule: Rule) -> set[str]:
         change = ExpireSnapshots(rule)
@@ -1427,20 +1464,26 @@ class Repository(Shown):
         branch: str | None,
         tag: str | None,
         snapshot_id: str | None,
-        info: RepoInfo | None = None,
-    ) -> tuple[RepoInfo, bytes]:
+        state: RepoState | None = None,
+    ) -> tuple[RepoState, bytes]:
         """Return a state, the one stored now, and the snapshot that just one selector names."""
         if sum(given is not None for given in (branch, tag, snapshot_id)) != 1:
             raise ValueError("Must provide one of branch, tag, or snapshot_id")
         wanted = None if snapshot_id is None else _parse_id(snapshot_id)
-        info = self._context.info() if info is None else info
+        state = self._context.state() if state is None else state
         if branch is not None:
-            return info, branch_tip(info, branch)
+            return state, branch_tip(state, branch)
         if tag is not None:
-            return info, tag_target(info, tag)
+            return state, tag_target(state, tag)
         assert wanted is not None
-        SnapshotKnown(wanted).check(info)
-        return info, wanted
+        SnapshotKnown(wanted).check(state)
+        return state, wanted
+
+    @property
+    def _stored_config(self) -> StoredConfig | None:
+        """The stored configuration as this object knows it, in spec version 1."""
+        entry = self._context.entry
+        return entry.config if isinstance(entry, EntryPointV1) else None
 
 
 def _unpickle(
@@ -1449,11 +1492,18 @@ def _unpickle(
     choices: Choices,
     default_metadata: dict[str, Any],
     authorization: Authorization,
+    spec_version: int,
+    stored_config: bytes | None,
 ) -> Repository:
     in_effect = choices.in_effect(storage)
     configured = storage.configured(in_effect.storage)
-    assets = AssetManager.shared(configured, in_effect)
-    context = RepoContext(configured, in_effect, assets=assets, authorization=authorization)
+    context = RepoContext(
+        configured,
+        in_effect,
+        assets=AssetManager.shared(configured, in_effect, spec_version),
+        seen=StoredConfig(stored_config),
+        authorization=authorization,
+    )
     return cls(storage, choices, context, default_metadata)
 
 

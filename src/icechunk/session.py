@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from icechunk.store import IcechunkStore
 
 FORK_MESSAGE = "fork"
+AMENDING = "amending a commit"
 
 
 class SessionMode(IntEnum):
@@ -522,6 +523,8 @@ class Session(Shown):
 
         Raises
         ------
+        FormatError
+            Kind ``unsupported-spec-version``: the repository is of spec version 1.
         SessionStateError
             Kind ``no-amend-for-initial-commit``: the first snapshot of a repository stays. Kind
             ``rearrange-session-only``: the tip moved nodes, which edits cannot be combined with.
@@ -612,6 +615,8 @@ class Session(Shown):
         tries: int = 0,
     ) -> str:
         workspace = self._workspace
+        if amend:
+            workspace.context.entry.whole(AMENDING)
         with workspace.changes.lock:  # no edit may arrive between the snapshot and the swap
             branch = self._require_branch("amend" if amend else "commit")
             properties = self._properties(message, metadata)

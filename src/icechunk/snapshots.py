@@ -15,6 +15,7 @@ from icechunk.changes.diff import Diff
 from icechunk.format.ids import encode_id, encode_ids
 from icechunk.format.snapshot import ManifestFile
 from icechunk.format.snapshot_table import SnapshotEntry, SnapshotTable
+from icechunk.repo.state import History
 from icechunk.repo.times import to_datetime
 
 __all__ = ["Diff", "ManifestFileInfo", "SnapshotInfo"]
@@ -39,7 +40,14 @@ class SnapshotInfo(Shown):
     """Metadata given to the commit."""
 
     @classmethod
-    def _of_rows(cls, table: SnapshotTable, rows: Iterator[int]) -> Iterator[SnapshotInfo]:
+    def _of_rows(cls, history: History, rows: Iterator[int]) -> Iterator[SnapshotInfo]:
+        """Describe rows of a history in turn, no further ahead than costs nothing."""
+        if isinstance(history, SnapshotTable):
+            return cls._of_table(history, rows)
+        return (cls._of(history.entry(row)) for row in rows)
+
+    @classmethod
+    def _of_table(cls, table: SnapshotTable, rows: Iterator[int]) -> Iterator[SnapshotInfo]:
         """Describe rows of a table in turn; made by the batch, from a few to many at a time."""
         size = FIRST_BATCH
         while batch := list(islice(rows, size)):

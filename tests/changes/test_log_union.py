@@ -74,3 +74,10 @@ def test_a_node_that_is_back_did_not_move():
 def test_one_log_is_itself():
     only = log(7, updated_chunks={A: rows((1,))})
     assert united_log([only]) is only
+
+
+def test_arrays_listed_without_chunks():
+    nothing = np.zeros((0, 0), np.uint32)
+    parts = [log(updated_chunks={A: rows((0, 1))}), log(updated_chunks={A: nothing})]
+    assert united_log(parts).updated_chunks[A].tolist() == [[0, 1]]
+    assert united_log([parts[1], parts[1]]).updated_chunks[A].tolist() == []

@@ -148,8 +148,6 @@ class TestCreate:
     @pytest.mark.parametrize(
         ("version", "error", "text"),
         [
-            (1, FormatError, "spec version 1"),
-            (SpecVersion.v1, FormatError, "spec version 1"),
             (255, ValueError, "Unsupported version 255"),
             ("2", ValueError, "Couldn't parse a valid version"),
             (2.0, ValueError, "Couldn't parse a valid version"),
@@ -211,13 +209,6 @@ class TestOpen:
         with pytest.raises(InvalidInputError):
             Repository.open_or_create(storage)
         Repository.open_or_create(storage, check_clean_root=False)
-
-    def test_spec_version_1(self):
-        storage = LocalStorage(str(GOLDEN / "reference-v1"))
-        assert Repository.exists(storage)
-        with pytest.raises(FormatError, match="spec-1 repositories cannot be opened yet") as caught:
-            Repository.open(storage)
-        assert caught.value.kind == "unsupported-spec-version"
 
     def test_damaged(self, repo, storage):
         storage.put("repo", storage.get("repo")[:60])

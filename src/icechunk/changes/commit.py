@@ -34,12 +34,12 @@ from icechunk.errors import (
 )
 from icechunk.format.ids import encode_id, ids_of_column
 from icechunk.format.layout import manifest_key, snapshot_key, transaction_key
-from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot import Snapshot
 from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.format.transaction_log import TransactionLog
 from icechunk.repo.pace import Traffic
 from icechunk.repo.preconditions import NotRoot, Precondition
+from icechunk.repo.state import RepoState
 from icechunk.repo.updates import (
     COMMIT_MOVES,
     AddDetachedSnapshot,
@@ -176,33 +176,37 @@ class _Run:
         snapshot = write_snapshot(
             workspace, order.message, metadata, rewrite=order.rewrite, amended=amended
         )
-        change: Change = AddSnapshot(order.branch, _entry(snapshot, parent), parent, rules)
+        entry = _entry(snapshot, parent)
+        change: Change = AddSnapshot(order.branch, entry, parent, rules)
         if order.amend:
             change = AmendSnapshot(order.branch, _entry(snapshot, None), parent, rules)
         try:
-            info = context.update(change)
+            state = context.update(change)
         except ConflictError:
             # What is about to be deleted must not be known to anybody, whatever the loop believes.
-            info = context.info()
-            if snapshot.id not in info.snapshots:
-                self._debris += [snapshot_key(snapshot.id), transaction_key(snapshot.id)]
+            state = context.state()
+            if not context.entry.has_committed(order.branch, entry):
+                if context.entry.can_forget_losers:
+                    self._debris += [snapshot_key(snapshot.id), transaction_key(snapshot.id)]
                 self.has_lost_work = True
-                context.pace.lost(*self._experience(info, started))
+                context.pace.lost(*self._experience(state, started))
                 raise
         except BaseException:
             workspace.written.share()  # it may have taken effect, or may yet
             raise
         context.pace.remember(snapshot.id)
-        context.pace.won(*self._experience(info, started))
+        context.pace.won(*self._experience(state, started))
         used = set(ids_of_column(snapshot.manifest_files.ids))
-        self._debris += map(manifest_key, workspace.written.take_unused(used))
+        unused = workspace.written.take_unused(used)
+        if context.entry.can_forget_losers:
+            self._debris += map(manifest_key, unused)
         return snapshot
 
-    def _experience(self, info: RepoInfo, started: int) -> tuple[float, Traffic]:
+    def _experience(self, state: RepoState, started: int) -> tuple[float, Traffic]:
         """Return how long the attempt took and what else was going on."""
         context = self._workspace.context
         now = context.world.now_us()
-        return (now - started) / 1e6, context.pace.traffic(info, self._order.branch, now)
+        return (now - started) / 1e6, context.pace.traffic(state, self._order.branch, now)
 
     def _amended_log(self) -> TransactionLog:
         base = self._workspace.snapshot_id

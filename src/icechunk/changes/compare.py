@@ -19,9 +19,9 @@ from icechunk.changes.log_union import united_log
 from icechunk.errors import ErrorKind, InvalidInputError
 from icechunk.format.ids import encode_id, ids_of_column
 from icechunk.format.nodes import NodeTable
-from icechunk.format.repo_info import RepoInfo
 from icechunk.format.transaction_log import ID_LISTS, TransactionLog
 from icechunk.repo.ancestry import logs_between
+from icechunk.repo.state import RepoState
 
 __all__ = ["compare"]
 
@@ -33,7 +33,7 @@ FETCHES_AT_ONCE: Final = 16
 Result = TypeVar("Result")
 
 
-def compare(assets: AssetManager, info: RepoInfo, base: bytes, tip: bytes) -> Diff:
+def compare(assets: AssetManager, info: RepoState, base: bytes, tip: bytes) -> Diff:
     """Say what was done between a snapshot and one of its descendants.
 
     Raises

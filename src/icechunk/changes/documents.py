@@ -76,6 +76,23 @@ def chunk_grid_name(data: bytes, path: str) -> str:
         raise _bad(path, f"no name of a chunk grid is found ({error!r})") from None
 
 
+def require_regular_grid(data: bytes, path: str) -> None:
+    """Refuse what repositories of spec version 1 cannot hold.
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``bad-metadata``: the chunk grid of an array is not regular. For other faults see
+        `parse_document`.
+    """
+    if parse_document(data, path) is not None and chunk_grid_name(data, path) != "regular":
+        raise _bad(
+            path,
+            "repositories of spec version 1 have regular chunk grids only; use one, or upgrade the "
+            "repository",
+        )
+
+
 def _parse_array(document: dict[str, Any], path: str) -> ArrayGrid:
     shape = document.get("shape")
     if not isinstance(shape, list) or not all(_is_count(n, MAX_LENGTH) for n in shape):

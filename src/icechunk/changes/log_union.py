@@ -72,6 +72,8 @@ class _UnitedChunks(Mapping[bytes, Coords]):
 
 def _united(parts: Sequence[Coords]) -> Coords:
     # An array changes its rank only while it has no chunks: those of another rank are gone.
+    # Some writers list arrays of which no chunk changed; a list without chunks tells no rank.
+    parts = [coords for coords in parts if len(coords)] or parts
     alike = [coords for coords in parts if coords.shape[1] == parts[-1].shape[1]]
     return alike[0] if len(alike) == 1 else frozen(distinct_rows(alike))
 

@@ -65,7 +65,7 @@ def rebase(workspace: Workspace, branch: str, solver: ConflictSolver) -> None:
         A node that is to be moved is gone, or the group it is to be moved into. Or the branch was
         reset to a history without the nodes that were edited; then nothing has changed.
     """
-    info = workspace.context.info()
+    info = workspace.context.state()
     tip = info.branches.get(branch)
     if tip is None:
         log.warning("nothing to rebase on: the branch %r was deleted", branch)

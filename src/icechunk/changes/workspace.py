@@ -16,7 +16,7 @@ from icechunk._fork import new_lock
 from icechunk.assets.workers import Workers
 from icechunk.changes.change_set import ChangeSet
 from icechunk.changes.chunk_log import TOMBSTONE
-from icechunk.changes.documents import chunk_grid_name
+from icechunk.changes.documents import chunk_grid_name, require_regular_grid
 from icechunk.changes.moves import Arrangement, arrange, check_move
 from icechunk.changes.view import NodeState, NodeView
 from icechunk.changes.written import WrittenManifests
@@ -140,7 +140,15 @@ class Workspace:
     # --- documents -----------------------------------------------------------------------------
 
     def put_document(self, path: str, data: bytes) -> None:
-        """Create a node or replace its document, see `NodeView.put_document`."""
+        """Create a node or replace its document, see `NodeView.put_document`.
+
+        Raises
+        ------
+        InvalidInputError
+            Also of kind ``bad-metadata`` for a chunk grid that the spec version does not have.
+        """
+        if self.context.spec_version == 1:
+            require_regular_grid(data, path)
         self.nodes.put_document(path, data, new_id=os.urandom(NODE_ID_SIZE))
 
     # --- moves ---------------------------------------------------------------------------------

@@ -125,6 +125,10 @@ class SnapshotTable:
         snapshot_id: bytes = self.ids[row].tobytes()
         return snapshot_id
 
+    def time(self, row: int) -> int:
+        """When the snapshot at a row was written, in microseconds since the epoch."""
+        return int(self.flushed_at[row])
+
     def parent_id(self, row: int) -> bytes | None:
         """Id of the parent of the snapshot at a row."""
         parent = int(self.parents[row])
@@ -185,6 +189,14 @@ class SnapshotTable:
             At the call, when the snapshot is not known.
         """
         return self._walk(self.row(snapshot_id))
+
+    def recent(self, snapshot_id: bytes) -> Iterator[int]:
+        """Do as `ancestry` does: all of it is in memory."""
+        return self.ancestry(snapshot_id)
+
+    def table_of(self, tips: Iterable[bytes]) -> SnapshotTable:
+        """Return the table itself, which has all that any snapshots lead to."""
+        return self
 
     def _walk(self, row: int) -> Iterator[int]:
         parents = self.parents

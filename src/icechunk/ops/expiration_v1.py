@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from icechunk.format.repo_info import RepoInfo
 from icechunk.ops.expiration import MAIN, Rule
+from icechunk.repo.state import RepoState
 
 __all__ = ["ExpiredRefs", "find_expired_refs"]
 
@@ -31,7 +31,7 @@ class ExpiredRefs:
     tags: Mapping[str, bytes]
 
 
-def find_expired_refs(info: RepoInfo, rule: Rule) -> ExpiredRefs:
+def find_expired_refs(info: RepoState, rule: Rule) -> ExpiredRefs:
     """Say what goes by a rule, and what is rewritten.
 
     Notes
@@ -65,15 +65,17 @@ class _Part:
     released: frozenset[bytes]
 
 
-def _history(info: RepoInfo, tip: bytes, parents: Mapping[bytes, bytes]) -> list[tuple[bytes, int]]:
+def _history(
+    info: RepoState, tip: bytes, parents: Mapping[bytes, bytes]
+) -> list[tuple[bytes, int]]:
     """Walk from a tip to the root, by way of the new parents; ids and times, newest first."""
     table = info.snapshots
     found: list[tuple[bytes, int]] = []
     for row in table.ancestry(tip):
-        found.append((table.id(row), int(table.flushed_at[row])))
+        found.append((table.id(row), table.time(row)))
         root = parents.get(found[-1][0])
         if root is not None:
-            found.append((root, int(table.flushed_at[table.row(root)])))
+            found.append((root, table.time(table.row(root))))
             break
     return found
 

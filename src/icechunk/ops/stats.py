@@ -22,8 +22,8 @@ from icechunk.chunks.ragged import RaggedBytes
 from icechunk.format.ids import ids_of_column, sortable
 from icechunk.format.manifest import Manifest
 from icechunk.format.manifest_files import ManifestFile, ManifestFiles
-from icechunk.format.repo_info import RepoInfo
 from icechunk.ops.distinct import DistinctKeys, Keys
+from icechunk.repo.state import RepoState
 from icechunk.stats import ChunkStorageStats
 
 __all__ = ["ScanLimits", "batches", "chunk_storage", "reachable_snapshots"]
@@ -46,7 +46,7 @@ class ScanLimits:
     """Bytes of decoded manifests in memory, as estimated; a larger one is read on its own."""
 
 
-def chunk_storage(assets: AssetManager, info: RepoInfo, limits: ScanLimits) -> ChunkStorageStats:
+def chunk_storage(assets: AssetManager, info: RepoState, limits: ScanLimits) -> ChunkStorageStats:
     """Add up the chunks of all snapshots that a branch or tag leads to.
 
     Raises
@@ -72,11 +72,12 @@ def chunk_storage(assets: AssetManager, info: RepoInfo, limits: ScanLimits) -> C
     return count.stats
 
 
-def reachable_snapshots(info: RepoInfo) -> list[bytes]:
+def reachable_snapshots(info: RepoState) -> list[bytes]:
     """List the snapshots that some branch or tag leads to, sorted by id."""
-    table = info.snapshots
+    tips = {*info.branches.values(), *info.tags.values()}
+    table = info.snapshots.table_of(tips)
     seen = np.zeros(len(table), np.bool_)
-    for tip in {*info.branches.values(), *info.tags.values()}:
+    for tip in tips:
         for row in table.ancestry(tip):
             if seen[row]:
                 break  # and so are all its ancestors

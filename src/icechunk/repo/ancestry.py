@@ -1,12 +1,12 @@
-"""Questions about history, answered from the table of snapshots: no snapshot file is opened."""
+"""Questions about history, answered without the nodes of any snapshot."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from icechunk.errors import ErrorKind, SnapshotNotFoundError
-from icechunk.format.repo_info import RepoInfo
 from icechunk.repo.preconditions import BranchExists, SnapshotKnown, TagExists
+from icechunk.repo.state import RepoState
 from icechunk.repo.times import time_text
 
 __all__ = [
@@ -33,24 +33,24 @@ class LoggedSnapshot(NamedTuple):
         return (*self.pruned, self.id)
 
 
-def branch_tip(info: RepoInfo, branch: str) -> bytes:
+def branch_tip(info: RepoState, branch: str) -> bytes:
     """Return the snapshot a branch points to."""
     BranchExists(branch).check(info)
     return info.branches[branch]
 
 
-def tag_target(info: RepoInfo, tag: str) -> bytes:
+def tag_target(info: RepoState, tag: str) -> bytes:
     """Return the snapshot a tag stands for."""
     TagExists(tag).check(info)
     return info.tags[tag]
 
 
-def snapshot_at(info: RepoInfo, branch: str, time_us: int) -> bytes:
+def snapshot_at(info: RepoState, branch: str, time_us: int) -> bytes:
     """Return the newest snapshot in the history of a branch that was written by `time_us`."""
     BranchExists(branch, ErrorKind.BRANCH_NOT_FOUND).check(info)
     table = info.snapshots
     for row in table.ancestry(info.branches[branch]):
-        if int(table.flushed_at[row]) <= time_us:
+        if table.time(row) <= time_us:
             return table.id(row)
     raise SnapshotNotFoundError(
         f"branch `{branch}` does not have a snapshot at or before {time_text(time_us)}",
@@ -58,7 +58,7 @@ def snapshot_at(info: RepoInfo, branch: str, time_us: int) -> bytes:
     )
 
 
-def logs_between(info: RepoInfo, base: bytes, tip: bytes) -> list[LoggedSnapshot] | None:
+def logs_between(info: RepoState, base: bytes, tip: bytes) -> list[LoggedSnapshot] | None:
     """Say which snapshots, and so which transaction logs, lead from one snapshot to a later one.
 
     Returns
@@ -93,7 +93,7 @@ class Unseen(NamedTuple):
     """Whether they all come after that snapshot; else it is not part of the history any more."""
 
 
-def commits_since(info: RepoInfo, base: bytes, tip: bytes) -> Unseen:
+def commits_since(info: RepoState, base: bytes, tip: bytes) -> Unseen:
     """Say what was committed on the way to `tip` that somebody at `base` has not seen.
 
     Normally that is what `logs_between` gives. When the branch was reset or its tip amended, the
@@ -108,18 +108,17 @@ def commits_since(info: RepoInfo, base: bytes, tip: bytes) -> Unseen:
     """
     table = info.snapshots
     base_row = table.find(base)
-    seen = set(table.ancestry(base)) if base_row >= 0 else set()
+    rows: list[int] = []
     commits: list[LoggedSnapshot] = []
-    is_continuation = False
     for row in table.ancestry(tip):
-        if row in seen:
-            is_continuation = row == base_row
-            break
+        if row == base_row:
+            return Unseen(commits[::-1], True)
+        rows.append(row)
         pruned = table.pruned(row)
-        is_continuation = base in pruned
-        if is_continuation:
-            pruned = pruned[pruned.index(base) + 1 :]
+        if base in pruned:
+            commits.append(LoggedSnapshot(table.id(row), pruned[pruned.index(base) + 1 :]))
+            return Unseen(commits[::-1], True)
         commits.append(LoggedSnapshot(table.id(row), pruned))
-        if is_continuation:
-            break
-    return Unseen(commits[::-1], is_continuation)
+    seen = set(table.ancestry(base)) if base_row >= 0 else set()
+    fork = next((number for number, row in enumerate(rows) if row in seen), len(rows))
+    return Unseen(commits[:fork][::-1], False)

@@ -98,7 +98,12 @@ def run_update(
         if isinstance(outcome, Committed):
             return outcome.info
         log.debug("somebody else updated the repository first (attempt %d)", tries)
-    raise ConflictError(
+    raise exhausted(tries)
+
+
+def exhausted(tries: int) -> ConflictError:
+    """Error for who was never fast enough."""
+    return ConflictError(
         message=f"the repository cannot be updated after {tries} attempts, others were faster every"
         " time: try again later, or raise repo_update_retries in the configuration",
         kind=ErrorKind.UPDATE_ATTEMPTS_EXHAUSTED,

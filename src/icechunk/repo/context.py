@@ -15,11 +15,14 @@ from icechunk.config.effective import EffectiveConfig, effective
 from icechunk.errors import ErrorKind, ReadOnlyError
 from icechunk.format.repo_info import RepoInfo
 from icechunk.repo.commit_loop import UpdatePolicy, run_update
-from icechunk.repo.entry_v2 import SPEC_VERSION, EntryPoint
+from icechunk.repo.entry_v1 import EntryPointV1
+from icechunk.repo.opening import Entry, Seen, entry_of
 from icechunk.repo.pace import Pace
 from icechunk.repo.preconditions import BranchExists, IsOnline, Precondition, TipIs
+from icechunk.repo.state import RepoState
 from icechunk.repo.surroundings import REAL, Surroundings
 from icechunk.repo.updates import Change
+from icechunk.repo.updates_v1 import run_update_v1
 from icechunk.storage.base import Storage
 
 __all__ = ["RepoContext"]
@@ -42,6 +45,14 @@ class RepoContext:
         Where the repository is, set up as `config` says.
     config
         The configuration in effect. Not to be changed afterwards.
+    spec_version
+        Version of the format the repository follows.
+    assets
+        Access to its objects; made anew by default, with caches of its own.
+    entry
+        Where its state is read and changed.
+    seen
+        What was read of it when it was opened, to make an entry point with.
     authorization
         Which containers of virtual chunks may be read; none by default.
     """
@@ -60,23 +71,25 @@ class RepoContext:
         "world",
     )
 
-    spec_version = SPEC_VERSION
-
     def __init__(
         self,
         storage: Storage,
         config: RepositoryConfig,
         *,
+        spec_version: int = 2,
         assets: AssetManager | None = None,
-        entry: EntryPoint | None = None,
+        entry: Entry | None = None,
+        seen: Seen | None = None,
         authorization: Authorization | None = None,
         world: Surroundings = REAL,
     ) -> None:
         self.storage = storage
         self.config = config
-        self.assets = AssetManager.fresh(storage, config) if assets is None else assets
+        if assets is None:
+            assets = AssetManager.fresh(storage, config, spec_version)
+        self.assets = assets
         self.virtual = VirtualChunks(self.assets, config, authorization or Authorization())
-        self.entry = EntryPoint(storage) if entry is None else entry
+        self.entry = entry_of(storage, self.assets, seen) if entry is None else entry
         self.settings = effective(config)
         self._policy = update_policy(self.settings, config, is_local=storage.is_local)
         self._pickled: bytes | None = None
@@ -87,17 +100,39 @@ class RepoContext:
         """Begin to fetch what a session on a snapshot will probably read; returns at once."""
         start_preload(self.assets, snapshot_id, self.settings.preload)
 
-    def info(self) -> RepoInfo:
-        """Return the state stored now; decoded once per version."""
-        return self.entry.load().info
+    @property
+    def spec_version(self) -> int:
+        """Version of the format the repository follows."""
+        return self.entry.spec_version
 
-    def update(self, change: Change) -> RepoInfo:
-        """Carry a change into the stored state, see `icechunk.repo.commit_loop.run_update`.
+    def state(self) -> RepoState:
+        """Return the state stored now; decoded once per version, or read when it is asked."""
+        return self.entry.state()
 
-        Raises ReadOnlyError of kind ``read-only-storage`` where that cannot be.
+    def info(self, what: str = "this") -> RepoInfo:
+        """Return the state stored now, in full.
+
+        Raises FormatError of kind ``unsupported-spec-version`` for a repository of spec version 1,
+        which does not have what is to be done with it; `what` names that.
+        """
+        return self.entry.whole(what).load().info
+
+    def update(self, change: Change) -> RepoState:
+        """Carry a change into the stored state.
+
+        Raises ReadOnlyError of kind ``read-only-storage`` where that cannot be, else as
+        `icechunk.repo.commit_loop.run_update` and `icechunk.repo.updates_v1.run_update_v1` do.
         """
         self.require_writable()
+        if isinstance(self.entry, EntryPointV1):
+            return run_update_v1(self.entry, change, self._policy, self.world)
         return run_update(self.entry, change, self._policy, self.world)
+
+    def update_info(self, change: Change, what: str) -> RepoInfo:
+        """Carry a change into the stored state that only spec version 2 has; see `info`."""
+        entry = self.entry.whole(what)
+        self.require_writable()
+        return run_update(entry, change, self._policy, self.world)
 
     def require_writable(self) -> None:
         """Raise ReadOnlyError when the storage can only be read."""
@@ -113,9 +148,9 @@ class RepoContext:
         Costs a look at the stored state.
         """
         self.require_writable()
-        info = self.info()
+        state = self.state()
         for rule in (IsOnline(), *rules):
-            rule.check(info)
+            rule.check(state)
 
     def check_tip(self, branch: str, expected_parent: bytes, *more: Precondition) -> None:
         """Do as `check` does for a commit to a branch; a lost race then costs nothing else."""
@@ -126,7 +161,8 @@ class RepoContext:
     def __reduce__(self) -> tuple[object, ...]:
         if self._pickled is None:
             self._pickled = pickle.dumps(
-                (self.storage, self.config, self.virtual.authorization), pickle.HIGHEST_PROTOCOL
+                (self.storage, self.config, self.spec_version, self.virtual.authorization),
+                pickle.HIGHEST_PROTOCOL,
             )
         return _unpickle, (self._pickled,)
 
@@ -139,8 +175,8 @@ _unpickled: WeakValueDictionary[bytes, RepoContext] = WeakValueDictionary()
 def _unpickle(pickled: bytes) -> RepoContext:
     context = _unpickled.get(pickled)
     if context is None:
-        storage, config, authorization = pickle.loads(pickled)
-        assets = AssetManager.shared(storage, config)
+        storage, config, spec_version, authorization = pickle.loads(pickled)
+        assets = AssetManager.shared(storage, config, spec_version)
         context = RepoContext(storage, config, assets=assets, authorization=authorization)
         _unpickled[pickled] = context
     return context

@@ -19,13 +19,13 @@ from icechunk.errors import (
 )
 from icechunk.format.layout import REPO, backup_key
 from icechunk.format.repo_info import RepoInfo, decode_repo_info, encode_repo_info
+from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.storage.base import ObjectNotFound, PreconditionFailed, Storage, Version
 from icechunk.storage.check import require_refusal
 
-__all__ = ["EntryPoint", "Loaded", "find_spec_version"]
+__all__ = ["EntryPoint", "Loaded", "already_there"]
 
 SPEC_VERSION: Final = 2
-V1_MAIN: Final = "refs/branch.main/ref.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,10 @@ class EntryPoint:
     """
 
     __slots__ = ("_seen", "_storage")
+
+    spec_version = SPEC_VERSION
+    #: Whether what a lost commit wrote can be deleted: no state comes back, it is lost for good.
+    can_forget_losers = True
 
     def __init__(self, storage: Storage, seen: Loaded | None = None) -> None:
         self._storage = storage
@@ -75,6 +79,18 @@ class EntryPoint:
         self._seen = loaded
         return loaded
 
+    def state(self) -> RepoInfo:
+        """Return the state stored now."""
+        return self.load().info
+
+    def whole(self, what: str) -> EntryPoint:
+        """Return itself, which has what only spec version 2 has."""
+        return self
+
+    def has_committed(self, branch: str, entry: SnapshotEntry) -> bool:
+        """Whether the history has a snapshot by now."""
+        return entry.id in self.load().info.snapshots
+
     def load_backup(self, name: str) -> RepoInfo | None:
         """Return a former state by the name of its backup, None when the backup is gone."""
         key = backup_key(name)
@@ -96,10 +112,7 @@ class EntryPoint:
         try:
             version = self._storage.put_if(REPO, data, None)
         except PreconditionFailed as error:
-            raise ConflictError(
-                message="the repository was created by somebody else in the meantime: open it",
-                kind=ErrorKind.REPO_INFO_UPDATED,
-            ) from error
+            raise already_there() from error
         return self._remember(info, data, version)
 
     def back_up(self, name: str) -> None:
@@ -144,11 +157,12 @@ class EntryPoint:
         return info
 
 
-def find_spec_version(storage: Storage) -> int | None:
-    """Tell which spec version the repository in a storage has, None when there is no repository."""
-    if storage.exists(REPO):
-        return SPEC_VERSION
-    return 1 if storage.exists(V1_MAIN) else None
+def already_there() -> ConflictError:
+    """Error for who comes too late to create a repository."""
+    return ConflictError(
+        message="the repository was created by somebody else in the meantime: open it",
+        kind=ErrorKind.REPO_INFO_UPDATED,
+    )
 
 
 def _decode(data: bytes, key: str) -> RepoInfo:
@@ -161,13 +175,7 @@ def _decode(data: bytes, key: str) -> RepoInfo:
     return info
 
 
-def _absent(storage: Storage) -> Exception:
-    if storage.exists(V1_MAIN):
-        return FormatError(
-            "this repository is of spec version 1; spec-1 repositories cannot be opened yet:"
-            " upgrade it to version 2 with the icechunk that wrote it, or a later one",
-            ErrorKind.UNSUPPORTED_SPEC_VERSION,
-        )
+def _absent(storage: Storage) -> RepositoryNotFoundError:
     return RepositoryNotFoundError(
         f"the repository doesn't exist: there is no object `{REPO}` in {_where(storage)}",
         ErrorKind.REPOSITORY_NOT_FOUND,

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from icechunk.format.ids import encode_id
-from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot_table import SnapshotTable
+from icechunk.repo.state import RepoState
 
 __all__ = ["MAX_COMMITS", "Commit", "Edge", "GraphLayout", "graph_of_branches", "graph_of_history"]
 
@@ -77,30 +77,30 @@ class GraphLayout:
         ]
 
 
-def graph_of_branches(info: RepoInfo, limit: int = MAX_COMMITS) -> GraphLayout:
+def graph_of_branches(info: RepoState, limit: int = MAX_COMMITS) -> GraphLayout:
     """Lay out everything that branches reach, ``main`` leftmost, the others by name."""
     branches = sorted(info.branches, key=lambda name: (name != "main", name))
-    tips = [info.snapshots.row(info.branches[name]) for name in branches]
+    tips = [info.branches[name] for name in branches]
     return _lay_out(info, tips, branches, limit)
 
 
 def graph_of_history(
-    info: RepoInfo, snapshot_id: bytes, branch: str | None = None, limit: int = MAX_COMMITS
+    info: RepoState, snapshot_id: bytes, branch: str | None = None, limit: int = MAX_COMMITS
 ) -> GraphLayout:
     """Lay out the history of one snapshot, which `branch`, if given, points to."""
     names = [] if branch is None else [branch]
-    return _lay_out(info, [info.snapshots.row(snapshot_id)], names, limit)
+    return _lay_out(info, [snapshot_id], names, limit)
 
 
 def _lay_out(
-    info: RepoInfo, tips: Sequence[int], branches: Iterable[str], limit: int
+    info: RepoState, tips: Sequence[bytes], branches: Iterable[str], limit: int
 ) -> GraphLayout:
     """Lay out what the `tips` reach, one column each, and label it with `branches` and tags.
 
     Costs one step per snapshot they reach.
     """
-    table = info.snapshots
-    owners = _owners(table, tips)
+    table = info.snapshots.table_of(tips)
+    owners = _owners(table, [table.row(tip) for tip in tips])
     rows = _newest(table, owners, limit)
     used = sorted({0, *owners[rows].tolist()})  # a branch without commits of its own takes no room
     column_of = {owner: column for column, owner in enumerate(used)}
@@ -164,5 +164,7 @@ def _names_by_row(
 ) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for name in names:
-        found.setdefault(table.row(refs[name]), []).append(name)
+        row = table.find(refs[name])
+        if row >= 0:
+            found.setdefault(row, []).append(name)
     return found

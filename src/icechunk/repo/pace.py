@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from icechunk.format.repo_info import RepoInfo
+from icechunk.repo.state import RepoState
 
 __all__ = ["LOOK_BACK", "Pace", "Traffic"]
 
@@ -80,15 +80,17 @@ class Pace:
         """Note a commit as one's own: it is no traffic."""
         self._mine.append(snapshot_id)
 
-    def traffic(self, info: RepoInfo, branch: str, now_us: int) -> Traffic:
+    def traffic(self, info: RepoState, branch: str, now_us: int) -> Traffic:
         """Look at the last commits of a branch, leaving out those of this writer."""
         tip = info.branches.get(branch)
         if tip is None:
             return Traffic(0, 1.0)
         table = info.snapshots
-        rows = list(islice(table.ancestry(tip), LOOK_BACK))
+        rows = list(islice(table.recent(tip), LOOK_BACK))
+        if not rows:
+            return Traffic(0, 1.0)
         others = sum(table.id(row) not in self._mine for row in rows)
-        return Traffic(others, (now_us - int(table.flushed_at[rows[-1]])) / 1e6)
+        return Traffic(others, (now_us - table.time(rows[-1])) / 1e6)
 
     def delay(self, uniform: float) -> float:
         """Return the seconds to wait before an attempt, given a number from [0, 1)."""

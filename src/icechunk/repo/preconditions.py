@@ -21,7 +21,7 @@ from icechunk.errors import (
     SnapshotNotFoundError,
 )
 from icechunk.format.ids import encode_id
-from icechunk.format.repo_info import RepoInfo
+from icechunk.repo.state import RepoState
 from icechunk.repo.times import time_text
 
 __all__ = [
@@ -48,7 +48,7 @@ MAIN: Final = "main"
 class Precondition(Protocol):
     """A rule about the state a change starts from."""
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Raise the error that tells the user which rule is broken, and how."""
         ...
 
@@ -60,7 +60,7 @@ class IsOnline:
     purpose: str = ""
     """What was to be done, when it is not an update."""
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Refuse everything that is not plainly online."""
         status = info.status
         if status.is_online:
@@ -86,7 +86,7 @@ class FeatureEnabled:
     name: str
     action: str
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Let enabled win over disabled, as the spec has it; features are on by default."""
         if self.flag in (info.enabled_feature_flags or ()):
             return
@@ -104,7 +104,7 @@ class BranchExists:
     name: str
     kind: ErrorKind = ErrorKind.REF_NOT_FOUND
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Name the missing branch."""
         if self.name not in info.branches:
             what = "branch" if self.kind == ErrorKind.BRANCH_NOT_FOUND else "ref"
@@ -117,7 +117,7 @@ class BranchAbsent:
 
     name: str
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Tell where the existing branch points."""
         tip = info.branches.get(self.name)
         if tip is not None:
@@ -133,7 +133,7 @@ class NameIsText:
 
     name: str
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Refuse lone surrogates."""
         try:
             self.name.encode()
@@ -150,7 +150,7 @@ class NotMain:
 
     name: str
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Protect ``main``."""
         if self.name == MAIN:
             raise SessionStateError("main branch cannot be deleted", ErrorKind.CANNOT_DELETE_MAIN)
@@ -162,7 +162,7 @@ class NotRoot:
 
     snapshot: bytes
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Ask for a commit instead."""
         table = info.snapshots
         if table.parent_id(table.row(self.snapshot)) is None:
@@ -180,7 +180,7 @@ class TipIs:
     branch: str
     snapshot: bytes
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Report a lost race at once: trying again cannot win it."""
         tip = info.branches[self.branch]
         if tip != self.snapshot:
@@ -196,7 +196,7 @@ class BranchAt:
     branch: str
     snapshot: bytes
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Report where the branch really is."""
         tip = info.branches[self.branch]
         if tip != self.snapshot:
@@ -216,7 +216,7 @@ class TagExists:
 
     name: str
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Name the missing tag."""
         if self.name not in info.tags:
             raise RefNotFoundError(f"ref not found `{self.name}`", ErrorKind.REF_NOT_FOUND)
@@ -228,7 +228,7 @@ class TagFree:
 
     name: str
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Tell a tag that exists from one that did."""
         if self.name in info.tags:
             raise AlreadyExistsError(
@@ -247,7 +247,7 @@ class SnapshotKnown:
 
     id: bytes
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Name the missing snapshot."""
         if self.id not in info.snapshots:
             raise SnapshotNotFoundError(
@@ -261,7 +261,7 @@ class SnapshotNew:
 
     id: bytes
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Refuse to add a snapshot twice."""
         if self.id in info.snapshots:
             raise FormatError(
@@ -278,7 +278,7 @@ class WrittenAfterParent:
     parent: bytes
     flushed_at: int
 
-    def check(self, info: RepoInfo) -> None:
+    def check(self, info: RepoState) -> None:
         """Compare with what the repository recorded for the parent."""
         parent = info.snapshots.info(self.parent)
         if self.flushed_at <= parent.flushed_at:

@@ -6,7 +6,13 @@ from enum import IntEnum
 
 from icechunk.errors import ErrorKind, FormatError
 
-__all__ = ["SpecVersion", "parse_spec_version", "spec_version", "supported_spec_versions"]
+__all__ = [
+    "SpecVersion",
+    "needs_version_2",
+    "parse_spec_version",
+    "spec_version",
+    "supported_spec_versions",
+]
 
 
 class SpecVersion(IntEnum):
@@ -34,7 +40,7 @@ def spec_version() -> SpecVersion:
 
 def supported_spec_versions() -> list[SpecVersion]:
     """Return the versions of the format that this library reads and writes, newest first."""
-    return [SpecVersion.v2]
+    return [SpecVersion.v2, SpecVersion.v1]
 
 
 def parse_spec_version(value: object) -> SpecVersion:
@@ -44,19 +50,20 @@ def parse_spec_version(value: object) -> SpecVersion:
     ------
     ValueError
         For what is no version.
-    FormatError
-        Of kind ``unsupported-spec-version`` for a version this library cannot write.
     """
     if value is None:
         return SpecVersion.current()
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 256:
-        raise ValueError(f"Couldn't parse a valid version: {value!r} is none, use 2 or None")
+        raise ValueError(f"Couldn't parse a valid version: {value!r} is none, use 1, 2 or None")
     if value not in tuple(SpecVersion):
         raise ValueError(f"Unsupported version {value}")
-    if value != SpecVersion.v2:
-        raise FormatError(
-            f"repositories of spec version {int(value)} cannot be created yet: leave out the"
-            " version to create one of version 2",
-            ErrorKind.UNSUPPORTED_SPEC_VERSION,
-        )
-    return SpecVersion.v2
+    return SpecVersion(value)
+
+
+def needs_version_2(what: str, kind: ErrorKind = ErrorKind.UNSUPPORTED_SPEC_VERSION) -> FormatError:
+    """Error for what repositories of spec version 1 do not have."""
+    return FormatError(
+        f"not supported in a repository of spec version 1: {what} needs version 2; upgrade the"
+        " repository to use it",
+        kind,
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 from icechunk.config import RepositoryConfig
 from icechunk.config.serialize import from_dict, to_dict
@@ -14,7 +15,7 @@ from icechunk.format.layout import REPO
 from icechunk.format.values import decode_flexbuffer, encode_flexbuffer
 from icechunk.storage.base import Storage
 
-__all__ = ["Choices", "decode_config", "encode_config"]
+__all__ = ["Choices", "chosen_for", "decode_config", "encode_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,25 @@ class Choices:
     def in_effect(self, storage: Storage) -> RepositoryConfig:
         """Lay the choices over the defaults of the storage the repository is in."""
         return RepositoryConfig(storage=storage.default_settings()).merge(self.config)
+
+
+def chosen_for(config: RepositoryConfig, storage: Storage) -> RepositoryConfig:
+    """Leave out of a configuration what the storage it is to be stored in does by itself.
+
+    Who changes a configuration that is in effect passes on the defaults of the storage as well.
+    Other readers have others for the same kind of storage, which they need.
+    """
+    defaults = to_dict(RepositoryConfig(storage=storage.default_settings()))["storage"]
+    values = to_dict(config)
+    values["storage"] = _without(values["storage"], defaults)
+    return from_dict(values, source="the configuration")
+
+
+def _without(values: Any, defaults: Any) -> Any:
+    if not isinstance(values, dict) or not isinstance(defaults, dict):
+        return None if values == defaults else values
+    left = {name: _without(value, defaults.get(name)) for name, value in values.items()}
+    return None if all(value is None for value in left.values()) else left
 
 
 def encode_config(config: RepositoryConfig) -> bytes:

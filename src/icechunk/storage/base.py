@@ -107,9 +107,11 @@ class WriteOutcomeUnknown(StorageError):  # noqa: N818  (an answer, not always a
 
 
 # Empty segments, '.' and '..', absolute keys, control characters, lone surrogates; and names
-# ending in '#' + digits, which listings take for unfinished files.
+# ending in '#' + digits, which listings take for unfinished files. Folders of branches and tags
+# end like their names do, where storage takes names as they are.
 _BAD_KEY = re.compile(
-    r"^/|//|/$|^$|(?:^|/)\.\.?(?:/|$)|[\x00-\x1f\x7f\ud800-\udfff]|#[0-9]+(?:/|$)"
+    r"^/|//|/$|^$|(?:^|/)\.\.?(?:/|$)|[\x00-\x1f\x7f\ud800-\udfff]"
+    r"|#[0-9]+$|^(?!refs/(?:branch|tag)\.).*#[0-9]+/"
 )
 
 
@@ -119,12 +121,17 @@ _PLAIN_KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z
 
 def validate_key(key: str) -> None:
     """Refuse a key that could name something outside the storage or be hidden by listings."""
-    if _PLAIN_KEY.fullmatch(key) is None and _BAD_KEY.search(key) is not None:
+    if not is_key(key):
         raise InvalidInputError(
             f"invalid object key {key!r}: keys are '/'-separated non-empty segments, none of them "
             "'.' or '..', without control characters, and do not end in '#' and digits",
             ErrorKind.INVALID_KEY,
         )
+
+
+def is_key(key: str) -> bool:
+    """Whether `validate_key` has nothing against a key."""
+    return _PLAIN_KEY.fullmatch(key) is not None or _BAD_KEY.search(key) is None
 
 
 def check_range(key: str, start: int, end: int) -> None:
