@@ -45,6 +45,8 @@ NAMES = {
     "FeatureFlag",
     "ForkSession",
     "FormatError",
+    "GCSummary",
+    "GarbagePlan",
     "GcsBearerCredential",
     "GcsCredentials",
     "GcsStaticCredentials",
@@ -174,6 +176,10 @@ STATS = """
     max_decoded_manifest_mem_bytes=4294967296, max_concurrent_manifest_fetches=500
 """
 
+GARBAGE = """self, delete_object_older_than, *, dry_run=False, max_snapshots_in_memory=50,
+    max_compressed_manifest_mem_bytes=536870912, max_decoded_manifest_mem_bytes=4294967296,
+    max_concurrent_manifest_fetches=500, max_concurrent_deletes=10,
+    max_consecutive_delete_failures=50, max_concurrent_listings=None"""
 EXPIRATION = "self, older_than, *, delete_expired_branches=False, delete_expired_tags=False"
 
 # Parameters in order, with defaults; what follows a * is given by name.
@@ -215,6 +221,8 @@ SIGNATURES = {
     "Repository.expire_snapshots_async": EXPIRATION,
     "Repository.plan_expiration": EXPIRATION,
     "Repository.run_expiration": "self, plan",
+    "Repository.garbage_collect": GARBAGE,
+    "Repository.garbage_collect_async": GARBAGE,
     "Repository.chunk_storage_stats": STATS,
     "Repository.chunk_storage_stats_async": STATS,
     "Repository.total_chunks_storage": STATS,
@@ -431,6 +439,7 @@ NEEDS_NO_PARAMETERS_SECTION = {
     "ConflictError": "message and kind are those of IcechunkError",
     "Diff": "a result",
     "FeatureFlag": "a result",
+    "GCSummary": "a result",
     "ForkSession": "made by Session.fork",
     "IcechunkStore.get": "Zarr's interface",
     "IcechunkStore.get_sync": "Zarr's interface",

@@ -99,7 +99,14 @@ from icechunk.errors import (
     SnapshotNotFoundError,
     StorageError,
 )
-from icechunk.ops import AncestryGraph, ExpirationPlan, Update, UpdateType
+from icechunk.ops import (
+    AncestryGraph,
+    ExpirationPlan,
+    GarbagePlan,
+    GCSummary,
+    Update,
+    UpdateType,
+)
 from icechunk.repo.features import FeatureFlag
 from icechunk.repo.spec_version import SpecVersion, spec_version, supported_spec_versions
 from icechunk.repo.status import RepoAvailability, RepoStatus
@@ -155,6 +162,8 @@ __all__ = [
     "FeatureFlag",
     "ForkSession",
     "FormatError",
+    "GCSummary",
+    "GarbagePlan",
     "GcsBearerCredential",
     "GcsCredentials",
     "GcsStaticCredentials",

@@ -11,7 +11,7 @@ import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
 from icechunk._display import Block, Folded, Shown
@@ -43,6 +43,21 @@ from icechunk.format.values import to_plain
 from icechunk.ops.expiration import Rule, find_expired
 from icechunk.ops.expiration_plan import ExpirationPlan, plan_of, rule_of
 from icechunk.ops.expire import ExpireSnapshots
+from icechunk.ops.garbage.collect import collect, find
+from icechunk.ops.garbage.delete import DeleteLimits
+from icechunk.ops.garbage.plan import (
+    GarbagePlan,
+)
+from icechunk.ops.garbage.plan import (
+    plan_of as garbage_plan_of,
+)
+from icechunk.ops.garbage.plan import (
+    rule_of as garbage_rule_of,
+)
+from icechunk.ops.garbage.rule import Limits
+from icechunk.ops.garbage.rule import Rule as GarbageRule
+from icechunk.ops.garbage.summary import GCSummary
+from icechunk.ops.garbage.tell import GarbageProgress, teller
 from icechunk.ops.graph import AncestryGraph
 from icechunk.ops.inspect import (
     describe_manifest,
@@ -1137,6 +1152,221 @@ class Repository(Shown):
 
     run_expiration_async = in_thread(run_expiration)
 
+    # --- garbage collection --------------------------------------------------------------------
+
+    def garbage_collect(
+        self,
+        delete_object_older_than: datetime,
+        *,
+        dry_run: bool = False,
+        max_snapshots_in_memory: int = 50,
+        max_compressed_manifest_mem_bytes: int = 512 * 2**20,
+        max_decoded_manifest_mem_bytes: int = 4 * 2**30,
+        max_concurrent_manifest_fetches: int = 500,
+        max_concurrent_deletes: int = 10,
+        max_consecutive_delete_failures: int = 50,
+        max_concurrent_listings: int | None = None,
+        backup_retention: timedelta | None = None,
+        progress: Callable[[GarbageProgress], object] | None = None,
+    ) -> GCSummary:
+        """Delete snapshots, transaction logs, manifests and chunks that nothing needs.
+
+        What no branch or tag leads to is garbage: snapshots left behind by resets, amends, deleted
+        branches and `expire_snapshots`, and what sessions wrote that never committed. Younger
+        objects stay, since a session may be about to commit them: the time given must lie before
+        the start of every session that is still to commit. Others may read, commit and branch
+        meanwhile; what they come to need stays.
+
+        Parameters
+        ----------
+        delete_object_older_than
+            Only objects stored before this time are deleted, by the clock of the store.
+        dry_run
+            Whether to say what would be deleted, and delete nothing.
+        max_snapshots_in_memory, max_compressed_manifest_mem_bytes, \
+        max_decoded_manifest_mem_bytes, max_concurrent_manifest_fetches
+            See `chunk_storage_stats`.
+        max_concurrent_deletes
+            Deletions sent at once, a thousand objects each. It begins with one, goes on with more
+            as they succeed, and with fewer when the store asks for it.
+        max_consecutive_delete_failures
+            After how many failures in a row to give up.
+        max_concurrent_listings
+            Listings at once. One folder is listed after the other, whatever this allows.
+        backup_retention
+            How long to keep former states of the repository, in which the older part of the
+            operations log is; those stored longer ago are deleted. None keeps all.
+        progress
+            Called with a `GarbageProgress` from time to time.
+
+        Returns
+        -------
+        GCSummary
+            What was deleted. A deletion that fails is counted there, and what is deleted after it
+            is skipped, so that the next collection can go on.
+
+        Raises
+        ------
+        TypeError
+            The time is no datetime, or has no time zone.
+        ValueError
+            A limit is zero or less.
+        ReadOnlyError
+            Kind ``read-only-storage`` or ``read-only-repository``: nothing can be changed now.
+        StorageError, FormatError
+            Something that is needed cannot be read: nothing was deleted, `verify` tells what is
+            wrong. Or deletions fail one after the other, kind ``gc-deletes-failing``.
+        ConflictError
+            Kind ``update-attempts-exhausted``: too many others changed the repository meanwhile.
+
+        Notes
+        -----
+        Reads every snapshot and manifest that stays once, and lists the objects. Memory: the limits
+        given, some 50 bytes per chunk that stays up to a gigabyte, beyond which manifests are read
+        once more for every 16 million chunks; and 28 bytes per object to delete. The history is
+        changed first, in one update, and objects are deleted after it: stopped at any moment, it
+        leaves garbage for the next collection.
+
+        See Also
+        --------
+        plan_garbage_collection : Says what would be deleted, object by object.
+        """
+        if dry_run:
+            return self.plan_garbage_collection(
+                delete_object_older_than,
+                max_snapshots_in_memory=max_snapshots_in_memory,
+                max_compressed_manifest_mem_bytes=max_compressed_manifest_mem_bytes,
+                max_decoded_manifest_mem_bytes=max_decoded_manifest_mem_bytes,
+                max_concurrent_manifest_fetches=max_concurrent_manifest_fetches,
+                max_concurrent_listings=max_concurrent_listings,
+                backup_retention=backup_retention,
+                progress=progress,
+            ).summary()
+        _positive(
+            "max_concurrent_listings",
+            1 if max_concurrent_listings is None else max_concurrent_listings,
+        )
+        return collect(
+            self._context,
+            self._garbage_rule(delete_object_older_than, backup_retention),
+            Limits(
+                _scan_limits(
+                    max_snapshots_in_memory,
+                    max_compressed_manifest_mem_bytes,
+                    max_decoded_manifest_mem_bytes,
+                    max_concurrent_manifest_fetches,
+                )
+            ),
+            _delete_limits(max_concurrent_deletes, max_consecutive_delete_failures),
+            teller(progress),
+        )
+
+    garbage_collect_async = in_thread(garbage_collect)
+
+    def plan_garbage_collection(
+        self,
+        delete_object_older_than: datetime,
+        *,
+        max_snapshots_in_memory: int = 50,
+        max_compressed_manifest_mem_bytes: int = 512 * 2**20,
+        max_decoded_manifest_mem_bytes: int = 4 * 2**30,
+        max_concurrent_manifest_fetches: int = 500,
+        max_concurrent_listings: int | None = None,
+        backup_retention: timedelta | None = None,
+        progress: Callable[[GarbageProgress], object] | None = None,
+    ) -> GarbagePlan:
+        """Say what `garbage_collect` would delete now, given the same arguments; change nothing.
+
+        The plan can be printed, kept as JSON, and given to `run_garbage_collection` later.
+
+        Parameters
+        ----------
+        delete_object_older_than, backup_retention, progress, max_snapshots_in_memory, \
+        max_compressed_manifest_mem_bytes, max_decoded_manifest_mem_bytes, \
+        max_concurrent_manifest_fetches, max_concurrent_listings
+            See `garbage_collect`.
+
+        Raises
+        ------
+        TypeError
+            The time is no datetime, or has no time zone.
+        ValueError
+            A limit is zero or less.
+        StorageError, FormatError
+            Something that is needed cannot be read, so that garbage cannot be told from it.
+        """
+        _positive(
+            "max_concurrent_listings",
+            1 if max_concurrent_listings is None else max_concurrent_listings,
+        )
+        limits = Limits(
+            _scan_limits(
+                max_snapshots_in_memory,
+                max_compressed_manifest_mem_bytes,
+                max_decoded_manifest_mem_bytes,
+                max_concurrent_manifest_fetches,
+            )
+        )
+        rule = self._garbage_rule(delete_object_older_than, backup_retention)
+        return garbage_plan_of(find(self._context, rule, limits, teller(progress)))
+
+    plan_garbage_collection_async = in_thread(plan_garbage_collection)
+
+    def run_garbage_collection(
+        self,
+        plan: GarbagePlan,
+        *,
+        max_snapshots_in_memory: int = 50,
+        max_compressed_manifest_mem_bytes: int = 512 * 2**20,
+        max_decoded_manifest_mem_bytes: int = 4 * 2**30,
+        max_concurrent_manifest_fetches: int = 500,
+        max_concurrent_deletes: int = 10,
+        max_consecutive_delete_failures: int = 50,
+        progress: Callable[[GarbageProgress], object] | None = None,
+    ) -> GCSummary:
+        """Delete what a plan says, as far as it is garbage still, and nothing else.
+
+        Garbage is looked for again: what is needed by now stays, whatever the plan says. So a plan
+        may be of any age and come from anywhere.
+
+        Parameters
+        ----------
+        plan
+            Made by `plan_garbage_collection`, just now or long ago.
+        progress, max_snapshots_in_memory, max_compressed_manifest_mem_bytes, \
+        max_decoded_manifest_mem_bytes, max_concurrent_manifest_fetches, max_concurrent_deletes, \
+        max_consecutive_delete_failures
+            See `garbage_collect`.
+
+        Returns
+        -------
+        GCSummary
+            What was deleted; less than the plan says if not all of it holds.
+
+        Raises
+        ------
+        TypeError
+            It is no plan.
+        InvalidInputError
+            Kind ``invalid-snapshot-id``: a plan that somebody has written has ids that are none.
+        ReadOnlyError, ConflictError, StorageError, FormatError
+            As `garbage_collect` does.
+        """
+        if not isinstance(plan, GarbagePlan):
+            raise TypeError(f"expected a GarbagePlan, not {type(plan).__name__}")
+        limits = Limits(
+            _scan_limits(
+                max_snapshots_in_memory,
+                max_compressed_manifest_mem_bytes,
+                max_decoded_manifest_mem_bytes,
+                max_concurrent_manifest_fetches,
+            )
+        )
+        deletes = _delete_limits(max_concurrent_deletes, max_consecutive_delete_failures)
+        return collect(self._context, garbage_rule_of(plan), limits, deletes, teller(progress))
+
+    run_garbage_collection_async = in_thread(run_garbage_collection)
+
     # --- verification --------------------------------------------------------------------------
 
     def verify(
@@ -1454,6 +1684,18 @@ class Repository(Shown):
             rule.check(state)
         return branch_tip(state, branch)
 
+    def _garbage_rule(self, older_than: datetime, retention: timedelta | None) -> GarbageRule:
+        """Check times, and turn them into the unit of stored ones."""
+        backups_older_than = None
+        if retention is not None:
+            if not isinstance(retention, timedelta):
+                raise TypeError(f"expected a timedelta, not {type(retention).__name__}")
+            if retention < timedelta(0):
+                raise ValueError(f"backup_retention must not be negative, not {retention}")
+            age = retention // timedelta(microseconds=1)
+            backups_older_than = max(self._context.world.now_us() - age, 0)
+        return GarbageRule(from_datetime(older_than), backups_older_than)
+
     def _expire(self, rule: Rule) -> set[str]:
         change = ExpireSnapshots(rule)
         self._context.update(change)
@@ -1523,6 +1765,13 @@ def _scan_limits(snapshots: int, file_bytes: int, decoded_bytes: int, manifests:
         manifests_at_once=_positive("max_concurrent_manifest_fetches", manifests),
         file_bytes=_positive("max_compressed_manifest_mem_bytes", file_bytes),
         decoded_bytes=_positive("max_decoded_manifest_mem_bytes", decoded_bytes),
+    )
+
+
+def _delete_limits(at_once: int, failures: int) -> DeleteLimits:
+    return DeleteLimits(
+        _positive("max_concurrent_deletes", at_once),
+        _positive("max_consecutive_delete_failures", failures),
     )
 
 

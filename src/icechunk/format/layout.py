@@ -6,6 +6,8 @@ Icechunk spec, "File layout".
 
 from __future__ import annotations
 
+import re
+
 from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "TRANSACTIONS",
     "backup_key",
     "backup_name",
+    "backup_time_us",
     "chunk_key",
     "id_from_key",
     "manifest_key",
@@ -37,6 +40,7 @@ OVERWRITTEN = "overwritten"
 
 # Backups count down to this instant (3000-01-01T00:00:00Z), so a listing shows the newest first.
 _BACKUP_EPOCH_MS = 32_503_680_000_000
+_BACKUP_NAME = re.compile(r"(?P<source>.+)\.(?P<index>[0-9]{14})\.(?P<random>[0-9A-Z]{20})")
 
 
 def snapshot_key(snapshot_id: bytes) -> str:
@@ -63,6 +67,17 @@ def backup_name(now_us: int, random_id: bytes, source: str = REPO) -> str:
     """Name for a copy of `source` taken at `now_us`, as operations logs record it."""
     index = max(_BACKUP_EPOCH_MS - now_us // 1000, 0)
     return f"{source}.{index:014d}.{encode_id(random_id)}"
+
+
+def backup_time_us(name: str) -> int | None:
+    """Read when a backup was made out of its name, microseconds; None for the name of none.
+
+    Raises no error: listings hold files of others.
+    """
+    found = _BACKUP_NAME.fullmatch(name)
+    if found is None or id_from_key(found["random"]) is None:
+        return None
+    return (_BACKUP_EPOCH_MS - int(found["index"])) * 1000
 
 
 def backup_key(name: str) -> str:

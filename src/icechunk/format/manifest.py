@@ -160,6 +160,19 @@ class Manifest:
             )
         return search.find(coords)
 
+    def native_ids(self) -> npt.NDArray[np.uint8]:
+        """Return the ids of all native chunks of all arrays, ``(k, 12)``, in no particular order.
+
+        For who asks for nothing else: about 0.1 microseconds per reference, and nothing is kept.
+
+        Raises
+        ------
+        FormatError
+            A table on the way is damaged.
+        """
+        refs, _ = self._arrays.tables("refs")
+        return np.asarray(refs.struct("chunk_id")[refs.present("chunk_id")])
+
     def table(self, node_id: bytes, rank: int | None = None) -> ChunkTable:
         """Decode all references of one array; kept for the next call.
 

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from icechunk.format.ids import OBJECT_ID_SIZE, id_column
 from icechunk.format.repo_info import RepoInfo
-from icechunk.format.rows import gather_spans
 from icechunk.format.snapshot_table import SnapshotTable
+from icechunk.ops.inheritance import Inherited, inherit, without
 
-__all__ = ["Bounds", "Expired", "Inherited", "Rule", "expired_state", "find_expired", "state_after"]
+__all__ = ["Bounds", "Expired", "Rule", "expired_state", "find_expired", "state_after"]
 
 MAIN = "main"
 
@@ -45,17 +45,6 @@ class Rule:
     delete_expired_tags: bool = False
     bounds: Bounds | None = None
     """None for no other bounds than the time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inherited:
-    """What changes for a snapshot that stays while its parent goes."""
-
-    row: int
-    root: int
-    """Row of the new parent."""
-    logs: npt.NDArray[np.uint8]
-    """``(k, 12)`` its new list of pruned logs, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,18 +116,15 @@ def find_expired(info: RepoInfo, rule: Rule) -> Expired:
     kept = [tip for name, tip in info.branches.items() if name not in branches]
     kept += [tip for name, tip in info.tags.items() if name not in tags]
     released[table.locate(id_column(kept, OBJECT_ID_SIZE))] = False
-    return Expired(is_old, released, _inherited(table, released), tuple(branches), tuple(tags))
+    inherited = inherit(table, released, is_end=table.parents < 0)
+    return Expired(is_old, released, inherited, tuple(branches), tuple(tags))
 
 
 def state_after(info: RepoInfo, expired: Expired) -> RepoInfo:
     """Return the state without what expired."""
-    parents = info.snapshots.parents.copy()
-    for item in expired.inherited:
-        parents[item.row] = item.root
-    logs = {item.row: item.logs for item in expired.inherited}
     return replace(
         info,
-        snapshots=info.snapshots.revise(~expired.released, parents, logs),
+        snapshots=without(info.snapshots, expired.released, expired.inherited),
         branches={n: tip for n, tip in info.branches.items() if n not in expired.branches},
         tags={n: tip for n, tip in info.tags.items() if n not in expired.tags},
         deleted_tags=tuple(sorted({*info.deleted_tags, *expired.tags})),
@@ -168,51 +154,3 @@ def _among(table: SnapshotTable, snapshots: Iterable[bytes]) -> npt.NDArray[np.b
     found = np.zeros(len(table) + 1, dtype=bool)
     found[table.locate(id_column(list(snapshots), OBJECT_ID_SIZE))] = True  # unknown ones: the last
     return found[:-1]
-
-
-def _inherited(table: SnapshotTable, released: npt.NDArray[np.bool_]) -> tuple[Inherited, ...]:
-    """Find what loses its parent, and walk from there to the root of its history.
-
-    A walk that meets a snapshot walked from before goes on with what was found there.
-    """
-    parents = table.parents
-    loses = ~released & (parents >= 0) & released[parents]
-    rows = np.flatnonzero(loses)
-    parent_of: list[int] = parents.tolist()
-    found: dict[int, Inherited] = {}
-    for row in rows[np.argsort(table.flushed_at[rows], kind="stable")].tolist():
-        path = []
-        at = parent_of[row]
-        while at not in found and parent_of[at] >= 0:
-            path.append(at)
-            at = parent_of[at]
-        known = found.get(at)
-        between = tuple(reversed(path))
-        if known is None:
-            logs = [_logs(table, between)]
-            root = at
-        else:
-            logs = [known.logs, table.ids[at : at + 1], _logs(table, between)]
-            root = known.root
-        first, last = table.pruned_starts[row : row + 2].tolist()
-        logs.append(table.pruned_ids[first:last])
-        found[row] = Inherited(row, root, np.concatenate(logs))
-    return tuple(found[row] for row in rows.tolist())
-
-
-def _logs(table: SnapshotTable, rows: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Line up the logs of snapshots, each behind those that it inherited before."""
-    chosen = np.array(rows, dtype=np.int64)
-    begins = table.pruned_starts[chosen]
-    ends = table.pruned_starts[chosen + 1]
-    counts = ends - begins
-    if not counts.any():
-        return table.ids[chosen]
-    own = np.cumsum(counts + 1) - 1  # where the log of each snapshot itself goes
-    logs = np.empty((int(own[-1]) + 1, OBJECT_ID_SIZE), dtype=np.uint8)
-    is_own = np.zeros(len(logs), dtype=bool)
-    is_own[own] = True
-    logs[own] = table.ids[chosen]
-    _, items = gather_spans(begins, counts)
-    logs[~is_own] = table.pruned_ids[items]
-    return logs

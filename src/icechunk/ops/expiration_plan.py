@@ -165,7 +165,7 @@ def plan_of(info: RepoInfo, rule: Rule, found: Expired) -> ExpirationPlan:
             ReparentedSnapshot(
                 encode_id(table.id(item.row)),
                 encode_id(table.id(int(table.parents[item.row]))),
-                encode_id(table.id(item.root)),
+                encode_id(table.id(item.parent)),
                 tuple(encode_ids(item.logs)),
             )
             for item in found.inherited

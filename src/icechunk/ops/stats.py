@@ -22,11 +22,12 @@ from icechunk.chunks.ragged import RaggedBytes
 from icechunk.format.ids import ids_of_column, sortable
 from icechunk.format.manifest import Manifest
 from icechunk.format.manifest_files import ManifestFile, ManifestFiles
+from icechunk.format.snapshot_table import SnapshotTable
 from icechunk.ops.distinct import DistinctKeys, Keys
 from icechunk.repo.state import RepoState
 from icechunk.stats import ChunkStorageStats
 
-__all__ = ["ScanLimits", "batches", "chunk_storage", "reachable_snapshots"]
+__all__ = ["ScanLimits", "batches", "chunk_storage", "reachable_rows", "reachable_snapshots"]
 
 #: Estimated memory of a manifest being read, beyond its file: payload and columns.
 BYTES_PER_REF: Final = 256
@@ -76,13 +77,18 @@ def reachable_snapshots(info: RepoState) -> list[bytes]:
     """List the snapshots that some branch or tag leads to, sorted by id."""
     tips = {*info.branches.values(), *info.tags.values()}
     table = info.snapshots.table_of(tips)
+    return ids_of_column(table.ids[reachable_rows(table, tips)])
+
+
+def reachable_rows(table: SnapshotTable, tips: Iterable[bytes]) -> npt.NDArray[np.bool_]:
+    """Tell which rows of a table of snapshots some tip leads to."""
     seen = np.zeros(len(table), np.bool_)
     for tip in tips:
         for row in table.ancestry(tip):
             if seen[row]:
                 break  # and so are all its ancestors
             seen[row] = True
-    return ids_of_column(table.ids[seen])
+    return seen
 
 
 def batches(files: Iterable[ManifestFile], limits: ScanLimits) -> Iterator[list[ManifestFile]]:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import compress, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from icechunk._display import Block, Shown, datetime_text
@@ -75,6 +76,9 @@ class StorageObjectInfo(Shown):
 # Named here because `Storage` has a method called list.
 _ObjectInfos: TypeAlias = list[StorageObjectInfo]
 _KeysAndSizes: TypeAlias = list[tuple[str, int]]
+_Infos: TypeAlias = list[ObjectInfo]
+
+_LISTED_AT_ONCE = 1 << 16
 
 
 class ObjectNotFound(StorageError):  # noqa: N818  (an answer, not always an error)
@@ -208,6 +212,28 @@ class Storage(Shown, ABC):
         The prefix names whole segments, with or without a trailing slash (``chunks/``). Objects
         written or deleted meanwhile may or may not appear.
         """
+
+    def list_where(
+        self, folder: str, is_wanted: Callable[[Sequence[str]], Iterable[bool]]
+    ) -> Iterator[_Infos]:
+        """Iterate over objects directly in a folder, by the batch, those whose names are wanted.
+
+        Where size and time of an object cost more than its name, that is done for these alone.
+
+        Parameters
+        ----------
+        folder
+            Their common beginning, without a slash at the end.
+        is_wanted
+            Tells of each of a batch of names, without the folder, whether to go on with it.
+        """
+        start = len(folder) + 1
+        listing = self.list(folder + "/")
+        while batch := list(islice(listing, _LISTED_AT_ONCE)):
+            wanted = is_wanted([info.key[start:] for info in batch])
+            found = [info for info in compress(batch, wanted) if "/" not in info.key[start:]]
+            if found:
+                yield found
 
     # Writing
 

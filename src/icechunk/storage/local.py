@@ -17,9 +17,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from icechunk.errors import ErrorKind, InvalidInputError, StorageError
 from icechunk.storage.base import (
@@ -35,11 +35,13 @@ from icechunk.storage.base import (
 )
 from icechunk.storage.defaults import local_settings
 from icechunk.storage.durability import sync_directory, sync_file_system
-from icechunk.storage.local_listing import walk
+from icechunk.storage.local_listing import files_of, walk
 from icechunk.storage.locks import exclusive, queue
 
 if TYPE_CHECKING:
     from icechunk.config import StorageSettings
+
+_Infos: TypeAlias = list[ObjectInfo]  # named here because storages have a method called list
 
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _READ = os.O_RDONLY | _BINARY
@@ -159,6 +161,16 @@ class LocalStorage(Storage):
             yield from walk(self._base, prefix)
         except OSError as error:
             raise _failure(error, "list", prefix, error.filename or self._root) from error
+
+    def list_where(
+        self, folder: str, is_wanted: Callable[[Sequence[str]], Iterable[bool]]
+    ) -> Iterator[_Infos]:
+        """Iterate over the wanted files of a directory, asking for size and time of these alone."""
+        validate_key(folder)
+        try:
+            yield from files_of(self._base, folder, is_wanted)
+        except OSError as error:
+            raise _failure(error, "list", folder, error.filename or self._root) from error
 
     # Writing
 

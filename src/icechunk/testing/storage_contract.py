@@ -17,6 +17,7 @@ import pickle
 import random
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -344,6 +345,23 @@ class StorageContract:
         assert [info.key for info in storage.list("chunks/sub/")] == ["chunks/sub/C"]
         for prefix in ("chunk", "absent/", "repo"):
             assert list(storage.list(prefix)) == []
+
+    def test_listing_what_is_wanted(self, storage: Storage) -> None:
+        for number in range(6):
+            storage.put(f"chunks/{number}", b"x" * number)
+        storage.put("chunks/sub/3", b"")
+        storage.put("chunks2/3", b"")
+        asked: list[str] = []
+
+        def is_wanted(names: Sequence[str]) -> list[bool]:
+            asked.extend(names)
+            return [name.endswith(("3", "5")) for name in names]
+
+        found = [info for batch in storage.list_where("chunks", is_wanted) for info in batch]
+        assert {info.key: info.size for info in found} == {"chunks/3": 3, "chunks/5": 5}
+        assert {str(number) for number in range(6)} <= set(asked)
+        assert all(info in list(storage.list("chunks")) for info in found)
+        assert list(storage.list_where("absent", is_wanted)) == []
 
     def test_listing_tells_sizes_and_times(self, storage: Storage) -> None:
         storage.put("a", b"123")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import TypeAlias
 
 from icechunk.config import StorageSettings
 from icechunk.storage.base import BytesLike, ObjectInfo, Storage, Version
+
+_Infos: TypeAlias = list[ObjectInfo]  # named here because storages have a method called list
 
 
 class StorageWrapper(Storage):
@@ -73,6 +76,13 @@ class StorageWrapper(Storage):
         self._before("list", prefix)
         yield from self.inner.list(prefix)
         self._after("list", prefix)
+
+    def list_where(  # noqa: D102
+        self, folder: str, is_wanted: Callable[[Sequence[str]], Iterable[bool]]
+    ) -> Iterator[_Infos]:
+        self._before("list", folder)
+        yield from self.inner.list_where(folder, is_wanted)
+        self._after("list", folder)
 
     def put(self, key: str, data: BytesLike) -> None:  # noqa: D102
         self._before("put", key)

@@ -18,7 +18,8 @@ from icechunk.errors import StorageError
 from icechunk.format.ids import sortable
 from icechunk.format.layout import CHUNKS, chunk_key
 from icechunk.ops.distinct import DistinctKeys
-from icechunk.ops.verify.inventory import Inventory, Rows, take_inventory
+from icechunk.ops.id_sets import Rows
+from icechunk.ops.verify.inventory import Inventory, take_inventory
 from icechunk.ops.verify.rules import text_of
 from icechunk.storage.base import ObjectNotFound, Storage
 from icechunk.verification import FaultKind

@@ -13,12 +13,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from icechunk.format.ids import OBJECT_ID_SIZE, decode_ids, sortable
+from icechunk.format.ids import OBJECT_ID_SIZE, decode_ids
+from icechunk.ops.id_sets import Rows, SortedIds, no_ids
 from icechunk.storage.base import ObjectInfo, Storage
 
-__all__ = ["Inventory", "Rows", "take_inventory"]
+__all__ = ["Inventory", "take_inventory"]
 
-Rows = npt.NDArray[np.int64]
 _BATCH: Final = 1 << 16
 
 
@@ -27,12 +27,11 @@ class Inventory:
     """The objects of one folder, sorted by id."""
 
     folder: str
-    ids: npt.NDArray[np.uint8]  # (n, 12)
+    sorted_ids: SortedIds
     sizes: npt.NDArray[np.uint64]  # (n,)
     modified_us: npt.NDArray[np.int64]  # (n,)
     foreign: tuple[str, ...] = ()
     """Keys of objects that are not named by an id."""
-    _prefixes: npt.NDArray[np.uint64] | None = None
 
     @classmethod
     def of(
@@ -44,34 +43,20 @@ class Inventory:
         foreign: tuple[str, ...] = (),
     ) -> Inventory:
         """Sort what was listed."""
-        prefixes = _prefixes(ids)
-        order = np.argsort(prefixes, kind="stable")
-        prefixes = prefixes[order]
-        if (prefixes[1:] == prefixes[:-1]).any():  # chance, or malice: whole ids decide
-            order = np.argsort(sortable(ids), kind="stable")
-            prefixes = _prefixes(ids[order])
-        return cls(folder, ids[order], sizes[order], modified_us[order], foreign, prefixes)
+        sorted_ids, order = SortedIds.in_given_order(ids)
+        return cls(folder, sorted_ids, sizes[order], modified_us[order], foreign)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.sorted_ids)
+
+    @property
+    def ids(self) -> npt.NDArray[np.uint8]:
+        """``(n, 12)``."""
+        return self.sorted_ids.column
 
     def locate(self, ids: npt.NDArray[np.uint8]) -> Rows:
         """Find the row of each of a ``(k, 12)`` column of ids, -1 for those that are not here."""
-        if not len(self) or not len(ids):
-            return np.full(len(ids), -1, np.int64)
-        assert self._prefixes is not None
-        wanted = _prefixes(ids)
-        slots = np.searchsorted(self._prefixes, wanted)
-        slots[slots == len(self)] = 0
-        is_here = (self.ids[slots] == ids).all(axis=1)
-        # Eight bytes decide, except among ids that share them.
-        doubtful = np.flatnonzero(~is_here & (self._prefixes[slots] == wanted))
-        rows = np.where(is_here, slots, -1)
-        if len(doubtful):
-            mine, sought = sortable(self.ids), sortable(ids[doubtful])
-            found = np.minimum(np.searchsorted(mine, sought), len(mine) - 1)
-            rows[doubtful] = np.where(mine[found] == sought, found, -1)
-        return rows
+        return self.sorted_ids.locate(ids)
 
 
 def take_inventory(
@@ -93,8 +78,7 @@ def take_inventory(
         count += len(batch)
         seen(count)
     if not ids:
-        empty = np.zeros((0, OBJECT_ID_SIZE), np.uint8)
-        return Inventory.of(folder, empty, np.zeros(0, np.uint64), np.zeros(0, np.int64))
+        return Inventory.of(folder, no_ids(), np.zeros(0, np.uint64), np.zeros(0, np.int64))
     return Inventory.of(
         folder, np.concatenate(ids), np.concatenate(sizes), np.concatenate(times), tuple(foreign)
     )
@@ -103,9 +87,3 @@ def take_inventory(
 def _batches(listing: Iterator[ObjectInfo]) -> Iterator[list[ObjectInfo]]:
     while batch := list(islice(listing, _BATCH)):
         yield batch
-
-
-def _prefixes(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """First eight bytes of each id as a number that sorts as they do."""
-    words = np.ascontiguousarray(ids[:, :8]).view(">u8").reshape(-1)
-    return words.astype(np.uint64)

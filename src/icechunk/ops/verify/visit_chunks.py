@@ -12,8 +12,9 @@ from icechunk.assets.virtual import VirtualChunks
 from icechunk.assets.workers import MAX_THREADS, Workers
 from icechunk.chunks import ChunkKind, ChunkTable
 from icechunk.format.layout import chunk_key, manifest_key
+from icechunk.ops.id_sets import Rows
 from icechunk.ops.verify.chunks import ChunkCheck, Owner, read_whole
-from icechunk.ops.verify.inventory import Inventory, Rows
+from icechunk.ops.verify.inventory import Inventory
 from icechunk.ops.verify.tour import Tour
 from icechunk.ops.verify.virtual import VirtualCheck
 from icechunk.verification import FaultKind

@@ -1,0 +1,1 @@
+"""Garbage collection: find what nothing needs, say so in a plan, delete it."""

@@ -1,0 +1,26 @@
+"""Garbage collection as users ask for it: find, say, run."""
+
+from __future__ import annotations
+
+from icechunk.ops.garbage.delete import DeleteLimits
+from icechunk.ops.garbage.find import Garbage, find_garbage
+from icechunk.ops.garbage.rule import Limits, Rule
+from icechunk.ops.garbage.run import WHAT, delete_garbage
+from icechunk.ops.garbage.summary import GCSummary
+from icechunk.ops.garbage.tell import Tell
+from icechunk.repo.context import RepoContext
+
+__all__ = ["collect", "find"]
+
+
+def find(context: RepoContext, rule: Rule, limits: Limits, tell: Tell) -> Garbage:
+    """Find the garbage of a repository; see `find_garbage`."""
+    return find_garbage(context.assets, lambda: context.info(WHAT), rule, limits, tell)
+
+
+def collect(
+    context: RepoContext, rule: Rule, limits: Limits, deletes: DeleteLimits, tell: Tell
+) -> GCSummary:
+    """Find the garbage of a repository, and delete it; see `delete_garbage`."""
+    context.check()
+    return delete_garbage(context, find(context, rule, limits, tell), limits, deletes, tell)

@@ -1,0 +1,89 @@
+"""What the snapshots that stay refer to: manifests, each read once, and the ids of their chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from icechunk.assets.manager import AssetManager
+from icechunk.assets.workers import MAX_THREADS, Workers
+from icechunk.format.ids import ids_of_column, sortable
+from icechunk.format.manifest_files import ManifestFile, ManifestFiles
+from icechunk.format.snapshot import Snapshot
+from icechunk.ops.distinct import DistinctKeys
+from icechunk.ops.garbage.tell import Tell
+from icechunk.ops.id_sets import Ids, SortedIds, no_ids
+from icechunk.ops.stats import ScanLimits, batches
+
+__all__ = ["chunks_of", "ids_of", "manifests_of"]
+
+
+def manifests_of(
+    assets: AssetManager,
+    workers: Workers,
+    snapshots: Ids,
+    limits: ScanLimits,
+    tell: Tell,
+    known: SortedIds | None = None,
+) -> list[ManifestFile]:
+    """List the manifests that snapshots refer to, each once, but those `known` already.
+
+    Raises
+    ------
+    StorageError, FormatError
+        A snapshot cannot be read: what it refers to cannot be told from garbage.
+    """
+    seen = DistinctKeys()
+    if known is not None:
+        seen.add(sortable(known.column))
+    files: list[ManifestFile] = []
+    found = workers.map(
+        lambda snapshot_id: _files(assets.snapshot(snapshot_id, keep=False)),
+        ids_of_column(snapshots),
+        min(limits.snapshots_at_once, MAX_THREADS),
+    )
+    for done, (listed, unlisted) in enumerate(found, 1):
+        files += [listed[row] for row in seen.add(sortable(listed.ids)).tolist()]
+        fresh = unlisted[seen.add(sortable(unlisted))]
+        files += [ManifestFile(manifest_id, 0, 0) for manifest_id in ids_of_column(fresh)]
+        tell("snapshots", done, len(snapshots))
+    return files
+
+
+def _files(snapshot: Snapshot) -> tuple[ManifestFiles, Ids]:
+    """Return the list that a snapshot has of its manifests, and what that lacks."""
+    files, used = snapshot.manifest_files, snapshot.nodes.columns.ref_ids
+    if files.is_exactly(used):
+        return files, no_ids()
+    return files, used[~SortedIds.of(files.ids).has(used)]
+
+
+def chunks_of(
+    assets: AssetManager,
+    workers: Workers,
+    files: Sequence[ManifestFile],
+    limits: ScanLimits,
+    tell: Tell,
+) -> Iterator[Ids]:
+    """Yield the ids of the native chunks of each manifest, as ``(k, 12)`` columns.
+
+    Raises
+    ------
+    StorageError, FormatError
+        A manifest cannot be read: its chunks cannot be told from garbage.
+    """
+    done = 0
+    at_once = min(limits.manifests_at_once, MAX_THREADS)
+    for batch in batches(files, limits):
+        for ids in workers.map(
+            lambda file: assets.manifest(file.id, file.size_bytes, keep=False).native_ids(),
+            batch,
+            at_once,
+        ):
+            done += 1
+            yield ids
+            tell("manifests", done, len(files))
+
+
+def ids_of(files: Sequence[ManifestFile]) -> SortedIds:
+    """Gather the ids of manifests."""
+    return SortedIds.of([file.id for file in files])
