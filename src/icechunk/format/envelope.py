@@ -114,7 +114,7 @@ class Envelope:
 
 def wrap(
     kind: FileKind,
-    payload: bytes | bytearray,
+    payload: bytes | bytearray | memoryview,
     *,
     level: int | None = None,
     spec_version: int = 2,

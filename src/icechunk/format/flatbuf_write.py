@@ -28,8 +28,13 @@ MAX_PAYLOAD = 2**31 - 1
 """Offsets of a flatbuffer are limited to 31 bits."""
 
 
-def encode(table: Table, root: Tables) -> bytearray:
+def encode(table: Table, root: Tables) -> memoryview:
     """Lay out and fill a whole payload whose root is the single row of `root`.
+
+    Returns
+    -------
+    memoryview
+        The payload, as bytes that may be written to.
 
     Raises
     ------
@@ -47,13 +52,19 @@ def encode(table: Table, root: Tables) -> bytearray:
             " split it into smaller files",
             ErrorKind.SERIALIZATION,
         )
-    payload = bytearray(layout.size)
-    payload[:4] = position.to_bytes(4, "little")
-    payload[4:8] = FILE_IDENTIFIER
-    out = np.frombuffer(payload, np.uint8)
+    out = zeroed(layout.size)
+    out.data[:8] = position.to_bytes(4, "little") + FILE_IDENTIFIER
     for fill in layout.fills:
         fill(out)
-    return payload
+    return out.data
+
+
+def zeroed(size: int) -> NDArray[np.uint8]:
+    """Return zeroed memory. numpy asks for huge pages, which a `bytearray` is not made of.
+
+    A hundred megabytes of small pages take longer to get than to fill.
+    """
+    return np.zeros(size, np.uint8)
 
 
 @dataclass(slots=True)
@@ -202,6 +213,9 @@ def _add_children(draft: _Draft, field: Field, column: Children, present: Mask |
         def fill(out: NDArray[np.uint8]) -> None:
             words = out[start : start + 4 * size].view("<u4")
             words[heads] = counts
+            if len(counts) == 1:
+                words[1:] = targets - np.arange(start + 4, start + 4 * size, 4)
+                return
             cells = np.arange(total) + np.repeat(np.arange(1, len(counts) + 1), counts)
             words[cells] = targets - (start + 4 * cells)
 

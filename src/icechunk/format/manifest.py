@@ -355,7 +355,7 @@ def manifest_payload(
     *,
     spec_version: int = 2,
     location_compression: LocationCompression | None = None,
-) -> bytearray:
+) -> memoryview:
     """Lay out what `encode_manifest` compresses into a file; takes the same arguments."""
     ordered = sorted(arrays, key=lambda array: array[0])
     columns: dict[str, Any] = {"id": np.frombuffer(id, np.uint8)}

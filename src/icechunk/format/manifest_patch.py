@@ -28,7 +28,7 @@ from icechunk.chunks.table import ChunkTable
 from icechunk.format import schema
 from icechunk.format.flatbuf import Buffer, Rows
 from icechunk.format.flatbuf_columns import Mask, Positions
-from icechunk.format.flatbuf_write import MAX_PAYLOAD
+from icechunk.format.flatbuf_write import MAX_PAYLOAD, zeroed
 from icechunk.format.manifest import Manifest, manifest_payload
 
 MIN_REFS_PER_CHANGE = 16
@@ -50,7 +50,7 @@ node id, refs. Any other slot might be an offset to something that moves."""
 class PatchedManifest:
     """The content of a manifest file that was made from another one."""
 
-    payload: bytearray
+    payload: memoryview
     """The flatbuffer, to be wrapped in an envelope."""
     num_refs: int
     """Number of references it holds."""
@@ -128,7 +128,7 @@ def patched_manifest(
     gap = -(-4 * inserted // 8) * 8
     tail_end = buffer.size + gap
     base = -(-tail_end // 8) * 8
-    patch = manifest_payload(new_id, [(node_id, changed)]) if len(changed) else bytearray()
+    patch = manifest_payload(new_id, [(node_id, changed)]) if len(changed) else b""
     original = _original_size(buffer.data)
     size = base + len(patch) + _TRAILER.size if patch else tail_end
     if patch and size > min(MAX_GROWTH * original, MAX_PAYLOAD):
@@ -137,8 +137,8 @@ def patched_manifest(
     if moves is None:
         return None
 
-    payload = bytearray(size)
-    with memoryview(payload) as out, memoryview(buffer.data) as old:
+    out = zeroed(size).data
+    with memoryview(buffer.data) as old:
         out[: head.end] = old[: head.end]
         out[head.end + gap : tail_end] = old[head.end :]
         out[head.id : head.id + 12] = new_id
@@ -146,10 +146,10 @@ def patched_manifest(
             out[base : base + len(patch)] = patch
             _TRAILER.pack_into(out, base + len(patch), _TRAILER_MARK, original)
     if patch:
-        _write_moves(payload, moves)
+        _write_moves(out, moves)
         targets = base + _refs(Buffer(bytes(patch), manifest.key)).positions
-        _write_vector(payload, head, _merged(positions + gap, targets, points, is_old))
-    return PatchedManifest(payload, head.refs + inserted)
+        _write_vector(out, head, _merged(positions + gap, targets, points, is_old))
+    return PatchedManifest(out, head.refs + inserted)
 
 
 def _head(buffer: Buffer, node_id: bytes) -> _Head | None:
@@ -274,7 +274,7 @@ def _vtable_moves(
     return np.concatenate(crossing), np.concatenate(corrected)
 
 
-def _write_moves(payload: bytearray, moves: tuple[Positions, Positions]) -> None:
+def _write_moves(payload: memoryview, moves: tuple[Positions, Positions]) -> None:
     positions, offsets = moves
     np.frombuffer(payload, "<i4", len(payload) // 4)[positions >> 2] = offsets
 
@@ -285,7 +285,7 @@ def _merged(old: Positions, new: Positions, points: Positions, is_old: Mask) -> 
     return old if is_old.all() else np.insert(old, points[~is_old], new[~is_old])
 
 
-def _write_vector(payload: bytearray, head: _Head, targets: Positions) -> None:
+def _write_vector(payload: memoryview, head: _Head, targets: Positions) -> None:
     vector = np.frombuffer(payload, "<u4", 1 + len(targets), head.vector)
     vector[0] = len(targets)
     np.subtract(
