@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 import icechunk
 from icechunk import IcechunkError, Repository
 from icechunk.storage import WriteOutcomeUnknown
-from icechunk.testing.s3_stub import S3Stub
+from icechunk.testing.s3_stub import STALL_SECONDS, S3Stub
 
 sys.path.append(str(Path(__file__).parent))  # for the helper beside this file
 
@@ -25,9 +26,11 @@ from wire import (
     OLD,
     PROTOTYPE,
     STALLS,
+    attempt_commit,
     check_error,
     config,
     each_request,
+    make_old,
     named,
     put,
     stored,
@@ -35,15 +38,14 @@ from wire import (
     values,
 )
 
+ENOUGH = 14
+"""Requests, and more, of a commit that one of them is repeated in."""
+
 
 @pytest.fixture(scope="module")
 def server():
     with S3Stub() as stub:
-        repo = Repository.create(storage_in(stub, "template"), config(3))
-        session = repo.writable_session("main")
-        for key, data in OLD.items():
-            put(session.store, key, data)
-        session.commit("old")
+        make_old(storage_in(stub, "template"), 3)
         yield stub
 
 
@@ -102,6 +104,26 @@ def test_a_store_that_goes_away_for_good(server, place, fault):
 @pytest.mark.parametrize("fault", named(STALLS))
 def test_a_commit_does_not_wait_for_ever(server, place, fault):
     sweep_commits(server, place, fault, 1)
+
+
+@pytest.mark.parametrize("fault", named(STALLS))
+def test_stalls_are_waited_out_by_default(fault, effort):
+    """All at the same time, on servers of their own: a deep run waits as long as a stall can be."""
+
+    def commit(number):
+        with S3Stub(stall_seconds=1 if effort == 1 else STALL_SECONDS) as stub:
+            place = storage_in(stub, "case"), "case"
+            make_old(place[0], None)
+            outcome = attempt_commit(
+                stub, lambda: place, fault, None, lambda: stub.arm(fault, number)
+            )
+            return outcome, number < len(stub.requests)
+
+    with ThreadPoolExecutor(ENOUGH) as pool:
+        outcomes, stalled = zip(*pool.map(commit, range(ENOUGH)), strict=True)
+    assert set(outcomes) == {"committed"}
+    assert stalled[0]
+    assert not stalled[-1]  # no request of a commit was left out
 
 
 @pytest.mark.parametrize("fault", named([*FAULTS, STALLS[1]]))

@@ -70,8 +70,19 @@ NEW = OLD | EDITS
 
 
 def config(tries, fault=None):
+    """Make a configuration; without a number of tries, one that waits as long as by default."""
+    if tries is None:
+        return RepositoryConfig(inline_chunk_threshold_bytes=16)
     patience_ms = IMPATIENCE_MS if fault is not None and fault.stall else PATIENCE_MS
     return RepositoryConfig(inline_chunk_threshold_bytes=16, storage=settings(tries, patience_ms))
+
+
+def make_old(storage, tries):
+    """Make the repository that everything here happens to, with the configuration it keeps."""
+    session = Repository.create(storage, config(tries)).writable_session("main")
+    for key, data in OLD.items():
+        put(session.store, key, data)
+    session.commit("old")
 
 
 def values(store):

@@ -18,7 +18,7 @@ from icechunk import Repository
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent / "faults")]
 
 from faulty_proxy import FaultyProxy
-from wire import EDITS, FAULTS, OLD, attempt_commit, config, named, put, sweep_commits
+from wire import EDITS, FAULTS, attempt_commit, config, make_old, named, put, sweep_commits
 
 LOST = next(fault for fault in FAULTS if fault.name == "reset after")
 
@@ -39,10 +39,7 @@ def proxy(server):
 def template(server):
     """All objects of a repository, by key."""
     storage = server.storage()
-    session = Repository.create(storage, config(3)).writable_session("main")
-    for key, data in OLD.items():
-        put(session.store, key, data)
-    session.commit("old")
+    make_old(storage, 3)
     return {info.key: storage.get(info.key) for info in storage.list()}
 
 

@@ -30,7 +30,7 @@ from typing import Final, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-__all__ = ["Fault", "Request", "Response", "S3Stub"]
+__all__ = ["STALL_SECONDS", "Fault", "Request", "Response", "S3Stub"]
 
 LOOPBACK: Final = "127.0.0.1"
 BUCKET: Final = "testbucket"
@@ -145,6 +145,8 @@ class S3Stub:
         How far its clock is ahead.
     port
         Where to listen; any free port by default.
+    stall_seconds
+        How long a fault that stalls keeps a client waiting before the connection is reset.
     """
 
     def __init__(
@@ -158,6 +160,7 @@ class S3Stub:
         no_copies: bool = False,
         ahead_seconds: float = 0,
         port: int = 0,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self.latency_ms = latency_ms
         self.ignore_create = ignore_create
@@ -166,6 +169,7 @@ class S3Stub:
         self.drop_metadata = drop_metadata
         self.no_copies = no_copies
         self.ahead_seconds = ahead_seconds
+        self.stall_seconds = stall_seconds
         self.objects: dict[str, _Object] = {}
         self.requests: list[tuple[str, str]] = []
         """Verb and key of every request since `arm` or `disarm` was called."""
@@ -306,7 +310,7 @@ class S3Stub:
 
     async def _go_wrong(self, fault: Fault, response: Response) -> Response:
         if fault.stall:
-            await asyncio.sleep(STALL_SECONDS)
+            await asyncio.sleep(self.stall_seconds)
         if fault.drop or fault.stall:
             raise _Drop
         if fault.status is not None:
