@@ -29,6 +29,7 @@ def compare(path: str, ours: Side, theirs: Oracle) -> Any:
     assert mine == other
     counted = ours.call("reference.stats", path=path)
     assert counted == theirs.call("reference.stats", path=path)
+    assert ours.call("usage.wholes", path=path) == [counted] * 4
     return {**mine, "stats": counted}
 
 

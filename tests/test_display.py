@@ -304,6 +304,7 @@ def shown_things(committed):
     yield repo._storage.list_objects_metadata()[0]
     yield from repo.feature_flags()
     yield repo.chunk_storage_stats()
+    yield repo.storage_statistics(by="snapshot")
     yield Conflict(ConflictType.ChunkDoubleUpdate, "/<a>", [[1], [2]])
     yield from STORES
     yield from map(simplest, subclasses(Settings))

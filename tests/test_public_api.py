@@ -227,6 +227,8 @@ SIGNATURES = {
     "Repository.chunk_storage_stats_async": STATS,
     "Repository.total_chunks_storage": STATS,
     "Repository.total_chunks_storage_async": STATS,
+    "Repository.storage_statistics": STATS.replace("*,", "*, by='array',"),
+    "Repository.storage_added_by": STATS.replace("*,", "snapshot_id, *,"),
     "Repository.inspect_snapshot": "self, snapshot_id",
     "Repository.inspect_snapshot_async": "self, snapshot_id",
     "Repository.inspect_repo_info": "self",

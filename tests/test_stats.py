@@ -6,7 +6,7 @@ import pytest
 import zarr
 
 import icechunk
-from icechunk.stats import ChunkStorageStats
+from icechunk.stats import ChunkStorageStats, StorageTable
 
 
 @pytest.fixture
@@ -82,6 +82,89 @@ async def test_the_deprecated_total(repo):
     assert [warning.filename for warning in (*sync, *awaited)] == [__file__] * 2
     with pytest.warns(DeprecationWarning, match="total"), pytest.raises(ValueError, match="posit"):
         repo.total_chunks_storage(max_snapshots_in_memory=0)
+
+
+def summary(table):
+    """Bytes of native and of inlined chunks of each row."""
+    columns = table.total.native_bytes.tolist(), table.total.inlined_bytes.tolist()
+    return dict(zip(table.names, zip(*columns, strict=True), strict=True))
+
+
+def test_statistics_by_everything(repo):
+    first = commit(repo, make, "make")
+    repo.create_tag("v1", first)
+    repo.create_branch("side", first)
+    second = commit(repo, lambda store: zarr.open_array(store, path="y").__setitem__(0, 2), "touch")
+
+    assert summary(repo.storage_statistics()) == {"/x": (0, 6), "/y": (80, 0)}
+    by_snapshot = repo.storage_statistics(by="snapshot")
+    assert summary(by_snapshot) == {
+        "touch": (60, 6),
+        "make": (60, 6),
+        "Repository initialized": (0, 0),
+    }
+    assert by_snapshot.ids[:2] == (second, first)
+    assert by_snapshot.exclusive.native_bytes.tolist() == [20, 20, 0]
+    assert by_snapshot.exclusive.inlined_bytes.tolist() == [0, 0, 0]
+    assert by_snapshot.added.native_chunks.tolist() == [1, 3, 0]
+    by_branch = repo.storage_statistics(by="branch")
+    assert summary(by_branch) == {"main": (80, 6), "side": (60, 6)}
+    assert by_branch.exclusive.native_bytes.tolist() == [20, 0]
+    assert by_branch.ids == (second, first)
+    assert summary(repo.storage_statistics(by="tag")) == {"v1": (60, 6)}
+    for by in StorageTable.KINDS:
+        assert repo.storage_statistics(by=by).whole == repo.chunk_storage_stats()
+
+    sizes = {file.id: file.size_bytes for file in repo.list_manifest_files(second)}
+    added = repo.storage_added_by(second)
+    assert summary(added) == {"/y": (20, 0)}
+    assert added.total.manifests.tolist() == [1]
+    new = set(sizes) - {file.id for file in repo.list_manifest_files(first)}
+    assert added.total.manifest_bytes.tolist() == [sizes[manifest_id] for manifest_id in new]
+    assert summary(repo.storage_added_by(first)) == {"/x": (0, 6), "/y": (60, 0)}
+    assert len(repo.storage_added_by(repo.storage_statistics(by="snapshot").ids[-1])) == 0
+
+
+def test_arrays_keep_their_rows_when_they_move(repo):
+    commit(repo, make)
+    session = repo.rearrange_session("main")
+    session.move("/y", "/z")
+    session.commit("move")
+    commit(repo, lambda store: zarr.open_array(store, path="z").__setitem__(0, 2))
+    assert summary(repo.storage_statistics()) == {"/x": (0, 6), "/z": (80, 0)}
+    commit(repo, lambda store: zarr.open_group(store).__delitem__("z"))
+    commit(repo, lambda store: zarr.create_array(store, name="z", shape=4, chunks=2, dtype="u1"))
+    table = repo.storage_statistics()
+    assert table.names == ("/x", "/z", "/z")
+    assert sorted(table.total.native_bytes.tolist()) == [0, 0, 80]
+
+
+async def test_twins_of_the_tables(repo):
+    snapshot = commit(repo, make)
+    whole = ChunkStorageStats(60, 0, 6)
+    assert (await repo.storage_statistics_async(by="branch")).whole == whole
+    assert (await repo.storage_added_by_async(snapshot)).whole == whole
+
+
+def test_the_table(repo):
+    snapshot = commit(repo, make, "<b>two\nlines")
+    table = repo.storage_statistics(by="snapshot")
+    assert len(table) == 2
+    assert table.row(snapshot) == table.row("<b>two\nlines") == 0
+    assert table.stats(snapshot) == ChunkStorageStats(60, 0, 6)
+    with pytest.raises(KeyError, match="no snapshot 'main' in a table of 2 rows"):
+        table.row("main")
+    frame = table.to_dict()
+    assert list(frame)[:3] == ["snapshot", "id", "native_bytes"]
+    assert {len(column) for column in frame.values()} == {2}
+    assert (frame["added_native_bytes"] == table.added.native_bytes).all()
+    assert f"{snapshot} <b>two" in repr(table)
+    assert "lines" not in repr(table)
+    assert "&lt;b&gt;two" in table._repr_html_()
+    for _ in range(20):
+        repo.writable_session("main").commit("nothing", allow_empty=True)
+    assert "... and 2 more" in repr(repo.storage_statistics(by="snapshot"))
+    assert "rows: none" in repr(repo.storage_statistics(by="tag"))
 
 
 def test_the_record():

@@ -59,6 +59,8 @@ TWINNED = {
         "set_feature_flag",
         "set_metadata",
         "set_status",
+        "storage_added_by",
+        "storage_statistics",
         "total_chunks_storage",
         "update_metadata",
         "verify",

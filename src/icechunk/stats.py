@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Final
 
-from icechunk._display import Block, Shown
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["ChunkStorageStats"]
+from icechunk._display import Block, Lines, Shown
+from icechunk._plain import first_line, shortened, width
+
+__all__ = ["ChunkStorageStats", "StorageColumns", "StorageTable"]
+
+#: Rows that a table shows.
+SHOWN: Final = 20
+NAME_COLUMNS: Final = 40
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,3 +56,148 @@ class ChunkStorageStats(Shown):
                 "inlined_bytes": self.inlined_bytes,
             },
         )
+
+
+Column = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StorageColumns:
+    """Storage of each row of a table: columns of ``n`` numbers, uint64."""
+
+    native_bytes: Column
+    """In chunk objects of the repository."""
+    native_chunks: Column
+    virtual_bytes: Column
+    """In files elsewhere."""
+    virtual_chunks: Column
+    inlined_bytes: Column
+    """Of chunks inside manifests, as they are before the manifest is compressed."""
+    inlined_chunks: Column
+    manifest_bytes: Column
+    """Of manifest files, which hold the inlined chunks."""
+    manifests: Column
+
+    def stored_bytes(self) -> Column:
+        """Return the bytes of objects in the repository: native chunks and manifests."""
+        return self.native_bytes + self.manifest_bytes
+
+    def take(self, rows: Sequence[int]) -> StorageColumns:
+        """Select rows."""
+        at = np.array(rows, np.intp)
+        return StorageColumns(*(getattr(self, item.name)[at] for item in fields(self)))
+
+    def has_any(self, row: int) -> bool:
+        """Whether a row has anything at all."""
+        return any(getattr(self, item.name)[row] for item in fields(self))
+
+    def __len__(self) -> int:
+        return len(self.native_bytes)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class StorageTable(Shown):
+    """Storage by array, by snapshot, by branch or by tag; ``len()`` is the number of rows.
+
+    Within a row each chunk counts once, however many snapshots refer to it. Rows may share chunks,
+    so they add up to more than there is: `whole` has each chunk once, `exclusive` what belongs to
+    one row alone.
+    """
+
+    KINDS: ClassVar = ("array", "snapshot", "branch", "tag")
+
+    by: str
+    """What the rows are: ``array``, ``snapshot``, ``branch`` or ``tag``."""
+    names: tuple[str, ...]
+    """Path of each array, where it was last; message of each snapshot; name of each ref."""
+    ids: tuple[str, ...]
+    """Id of the node, of the snapshot, or of the snapshot that the ref points to."""
+    whole: ChunkStorageStats
+    """Everything that was looked at, each chunk once."""
+    total: StorageColumns
+    """What each row refers to."""
+    exclusive: StorageColumns
+    """What no other row refers to; for branches and tags no other ref, be it branch or tag."""
+    added: StorageColumns | None = None
+    """By snapshot alone: what the parent does not refer to."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def row(self, name_or_id: str) -> int:
+        """Find a row by its id, or else the first one of a name.
+
+        Raises
+        ------
+        KeyError
+            There is none.
+        """
+        for texts in (self.ids, self.names):
+            if name_or_id in texts:
+                return texts.index(name_or_id)
+        raise KeyError(f"no {self.by} {name_or_id!r} in a table of {len(self)} rows")
+
+    def stats(self, name_or_id: str) -> ChunkStorageStats:
+        """Return the chunks of one row; raises KeyError as `row` does."""
+        row, total = self.row(name_or_id), self.total
+        return ChunkStorageStats(
+            int(total.native_bytes[row]),
+            int(total.virtual_bytes[row]),
+            int(total.inlined_bytes[row]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all columns by name, as ``pandas.DataFrame`` takes them.
+
+        Those of `exclusive` and `added` get these words before their names.
+        """
+        columns: dict[str, Any] = {self.by: list(self.names), "id": list(self.ids)}
+        for prefix, part in (
+            ("", self.total),
+            ("exclusive_", self.exclusive),
+            ("added_", self.added),
+        ):
+            if part is not None:
+                columns |= {prefix + item.name: getattr(part, item.name) for item in fields(part)}
+        return columns
+
+    def _block(self) -> Block:
+        parts: dict[str, object] = {"by": self.by}
+        parts |= asdict(self.whole)
+        parts["rows"] = Lines(tuple(self._lines())) if len(self) else "none"
+        return Block.of("icechunk.stats.StorageTable", parts)
+
+    def _label(self, row: int) -> str:
+        name = shortened(first_line(self.names[row]), NAME_COLUMNS)
+        if self.by == "snapshot":
+            return f"{self.ids[row]} {name}"
+        return name or self.ids[row]
+
+    def _lines(self) -> list[str]:
+        columns = {
+            "native": self.total.native_bytes,
+            "chunks": self.total.native_chunks,
+            "virtual": self.total.virtual_bytes,
+            "inlined": self.total.inlined_bytes,
+            "manifests": self.total.manifest_bytes,
+            "exclusive": self.exclusive.stored_bytes(),
+        }
+        if self.added is not None:
+            columns["added"] = self.added.stored_bytes()
+        names = [self._label(row) for row in range(min(len(self), SHOWN))]
+        lines = [[self.by, *columns]]
+        for row, name in enumerate(names):
+            lines.append([name, *(f"{int(column[row]):,}" for column in columns.values())])
+        widths = [max(map(width, cells)) for cells in zip(*lines, strict=True)]
+        shown = [
+            "  ".join(
+                (cell + pad) if place == 0 else (pad + cell)
+                for place, (cell, pad) in enumerate(
+                    (cell, " " * (room - width(cell)))
+                    for cell, room in zip(cells, widths, strict=True)
+                )
+            )
+            for cells in lines
+        ]
+        more = len(self) - SHOWN
+        return [*shown, f"... and {more} more"] if more > 0 else shown

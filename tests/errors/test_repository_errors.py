@@ -214,6 +214,14 @@ OTHERS = {
         call("chunk_storage_stats", max_snapshots_in_memory=0),
         ValueError, None, "max_snapshots_in_memory",
     ),
+    "statistics by what there is not": (
+        call("storage_statistics", by="chunk"),
+        ValueError, None, "array, snapshot, branch, tag", "'chunk'",
+    ),
+    "what an unknown snapshot added": (
+        call("storage_added_by", "{nowhere}"),
+        SnapshotNotFoundError, "snapshot-not-found", "{nowhere}",
+    ),
     "unknown feature flag": (
         call("set_feature_flag", "no_such_flag", True),
         InvalidInputError, "invalid-feature-flag", "no_such_flag",

@@ -6,7 +6,7 @@ in ``compat/make_golden.py``.
 
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,8 @@ def manifest_again(manifest: Manifest) -> bytes:
 def log_content(log: TransactionLog) -> Any:
     lists = {name: encode_ids(getattr(log, name)) for name in ID_LISTS}
     chunks = {encode_id(node): rows.tolist() for node, rows in log.updated_chunks.items()}
-    return encode_id(log.id), {name: ids for name, ids in lists.items() if ids}, chunks, log.moves
+    moves = tuple(sorted(log.moves, key=astuple))  # writers choose the order
+    return encode_id(log.id), {name: ids for name, ids in lists.items() if ids}, chunks, moves
 
 
 def snapshot_content(snapshot: Snapshot) -> Any:

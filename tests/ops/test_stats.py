@@ -1,45 +1,24 @@
 """Bytes of chunks: what is counted once, what is read once, and within which memory."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icechunk.assets.manager import AssetManager
-from icechunk.assets.settings import AssetSettings
-from icechunk.chunks import ChunkTable
-from icechunk.chunks.ragged import RaggedBytes
 from icechunk.errors import StorageError
 from icechunk.format.manifest_files import ManifestFile
-from icechunk.format.nodes import ArrayData, ManifestRef, Node, NodeTable
-from icechunk.format.ops_log import RepoInitialized, UpdateEntry
-from icechunk.format.repo_info import RepoInfo, SnapshotEntry, SnapshotTable
-from icechunk.format.snapshot import Snapshot
-from icechunk.ops.distinct import DistinctKeys
+from icechunk.ops.distinct import DistinctKeys, NumberedKeys
 from icechunk.ops.stats import ScanLimits, batches, chunk_storage, reachable_snapshots
 from icechunk.stats import ChunkStorageStats
-from icechunk.storage.memory import MemoryStorage
+
+sys.path.append(str(Path(__file__).parent))  # for the helper beside this file
+
+from hand_made import Repo, inline, native, oid, virtual
 
 PLENTY = ScanLimits(50, 500, 2**30, 2**30)
-
-
-class Counting(MemoryStorage):
-    def __init__(self, is_local):
-        super().__init__()
-        self.is_local = is_local
-        self.reads = []
-
-    def get(self, key):
-        self.reads.append(key)
-        return super().get(key)
-
-    def get_range(self, key, start, end):
-        self.reads.append(key)
-        return super().get_range(key, start, end)
-
-
-def oid(*numbers):
-    return bytes(numbers).ljust(12, b"\0")
 
 
 @given(st.lists(st.lists(st.integers(0, 300), max_size=40), max_size=12))
@@ -59,6 +38,24 @@ def test_keys_are_new_once(columns):
         assert len(keys) == len(seen)
 
 
+@given(st.lists(st.lists(st.integers(0, 300), max_size=40), max_size=12))
+def test_keys_keep_their_numbers(columns):
+    keys = NumberedKeys()
+    numbered = {}
+    for column in columns:
+        texts = np.frombuffer(b"".join(n.to_bytes(12, "little") for n in column), "S12")
+        distinct = [int.from_bytes(text.ljust(12, b"\0"), "little") for text in np.unique(texts)]
+        assert keys.find(texts).tolist() == [numbered.get(number, -1) for number in distinct]
+        known = len(numbered)
+        numbers, rows = keys.add(texts)
+        assert rows.tolist() == [column.index(number) for number in distinct]
+        for number, at in zip(distinct, numbers.tolist(), strict=True):
+            assert numbered.setdefault(number, at) == at
+        assert sorted(numbered.values()) == list(range(len(numbered)))
+        assert (numbers >= known).sum() == len(numbered) - known
+        assert len(keys) == len(numbered)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=30),
     st.integers(1, 6),
@@ -74,60 +71,6 @@ def test_batches_fit(sizes, at_once, file_bytes, decoded_bytes):
         if len(batch) > 1:
             assert sum(file.size_bytes for file in batch) <= file_bytes
             assert sum(4 * f.size_bytes + 256 * f.num_chunk_refs for f in batch) <= decoded_bytes
-
-
-def native(ids, lengths):
-    coords = np.arange(len(ids)).reshape(-1, 1)
-    return ChunkTable.native(coords, b"".join(ids), lengths)
-
-
-def virtual(rows):
-    places, offsets, lengths = zip(*rows, strict=True)
-    coords = np.arange(len(rows)).reshape(-1, 1)
-    return ChunkTable.virtual(coords, RaggedBytes.from_strings(places), offsets, lengths)
-
-
-def inline(*values):
-    coords = np.arange(len(values)).reshape(-1, 1)
-    return ChunkTable.inline_(coords, RaggedBytes.from_list(values))
-
-
-class Repo:
-    """A hand-made history: snapshots of given manifests."""
-
-    def __init__(self, is_local=True):
-        self.storage = Counting(is_local)
-        self.writer = AssetManager(self.storage, AssetSettings())
-        self.assets = AssetManager(self.storage, AssetSettings())
-        self.files = {}
-        self.entries = []
-
-    def manifest(self, number, *tables):
-        arrays = [(bytes([n]) * 8, table) for n, table in enumerate(tables)]
-        size = self.writer.save_manifest(oid(number), arrays)
-        self.files[number] = ManifestFile(oid(number), size, sum(map(len, tables)))
-
-    def snapshot(self, number, parent, *manifests):
-        refs = tuple(ManifestRef(oid(m), ((0, 9),)) for m in manifests)
-        nodes = NodeTable.from_nodes(
-            [Node(b"8" * 8, "/a", b"{}", ArrayData((9,), (9,), None, refs))]
-        )
-        files = [self.files[m] for m in manifests]
-        now = int(self.storage.put("clock", b"") is not None) or 1
-        if not self.storage.is_local:
-            now = self.storage.head("clock").last_modified_us
-        self.writer.save_snapshot(Snapshot(oid(number), None, nodes, now, "", {}, files))
-        self.entries.append(
-            SnapshotEntry(oid(number), None if parent is None else oid(parent), number, "")
-        )
-
-    def info(self, tags=(), **branches):
-        return RepoInfo(
-            SnapshotTable.from_entries(self.entries),
-            {name: oid(number) for name, number in branches.items()},
-            {f"t{number}": oid(number) for number in tags},
-            updates=[UpdateEntry(RepoInitialized(), 1)],
-        )
 
 
 @pytest.fixture(params=[True, False], ids=["local", "remote"])

@@ -1,4 +1,4 @@
-"""A set of keys of one width, filled by columns, that tells which keys are new to it.
+"""Sets of keys of one width, filled by columns, that tell which keys are new, or number them.
 
 Chunk ids and the like, millions of them, at their own size in memory: sorted columns whose sizes
 grow geometrically, merged as they fill. No Python object per key.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DistinctKeys"]
+__all__ = ["DistinctKeys", "Keys", "NumberedKeys"]
 
 Keys = npt.NDArray[np.bytes_]
+Numbers = npt.NDArray[np.int64]
 
 
 class DistinctKeys:
@@ -44,3 +45,52 @@ class DistinctKeys:
             joined.sort(kind="stable")  # two sorted runs: a merge
             self._runs.append(joined)
         return rows
+
+
+class NumberedKeys:
+    """Keys numbered as they come, from 0 on. Not for use by several threads at once."""
+
+    __slots__ = ("_count", "_runs")
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[Keys, Numbers]] = []  # keys as in `DistinctKeys`, and their numbers
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, keys: Keys) -> tuple[Numbers, npt.NDArray[np.intp]]:
+        """Add a column of keys.
+
+        Returns
+        -------
+        numbers, rows
+            Of each distinct key of the column its number and the first row that has it. Numbers
+            that are new are not less than the length was before.
+        """
+        distinct, rows = np.unique(keys, return_index=True)
+        numbers = self._locate(distinct)
+        is_new = numbers < 0
+        fresh = int(is_new.sum())
+        if fresh:
+            numbers[is_new] = np.arange(self._count, self._count + fresh)
+            self._count += fresh
+            self._runs.append((distinct[is_new], numbers[is_new]))
+        while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
+            (keys_a, numbers_a), (keys_b, numbers_b) = self._runs.pop(), self._runs.pop()
+            joined = np.concatenate([keys_a, keys_b])
+            order = np.argsort(joined, kind="stable")
+            self._runs.append((joined[order], np.concatenate([numbers_a, numbers_b])[order]))
+        return numbers, rows
+
+    def find(self, keys: Keys) -> Numbers:
+        """Numbers of the distinct keys of a column, -1 for those not here."""
+        return self._locate(np.unique(keys))
+
+    def _locate(self, distinct: Keys) -> Numbers:
+        numbers = np.full(len(distinct), -1, np.int64)
+        for run, known in self._runs:
+            slots = np.minimum(np.searchsorted(run, distinct), len(run) - 1)
+            is_here = run[slots] == distinct
+            numbers[is_here] = known[slots[is_here]]
+        return numbers

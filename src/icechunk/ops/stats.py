@@ -19,7 +19,7 @@ from icechunk.assets.manager import AssetManager
 from icechunk.assets.workers import MAX_THREADS, Workers
 from icechunk.chunks import ChunkKind, ChunkTable
 from icechunk.chunks.ragged import RaggedBytes
-from icechunk.format.ids import ids_of_column, sortable
+from icechunk.format.ids import OBJECT_ID_SIZE, ids_of_column, sortable
 from icechunk.format.manifest import Manifest
 from icechunk.format.manifest_files import ManifestFile, ManifestFiles
 from icechunk.format.snapshot_table import SnapshotTable
@@ -27,12 +27,22 @@ from icechunk.ops.distinct import DistinctKeys, Keys
 from icechunk.repo.state import RepoState
 from icechunk.stats import ChunkStorageStats
 
-__all__ = ["ScanLimits", "batches", "chunk_storage", "reachable_rows", "reachable_snapshots"]
+__all__ = [
+    "Contents",
+    "ScanLimits",
+    "batches",
+    "chunk_storage",
+    "contents_of",
+    "reachable_rows",
+    "reachable_snapshots",
+]
 
 #: Estimated memory of a manifest being read, beyond its file: payload and columns.
 BYTES_PER_REF: Final = 256
 BYTES_PER_FILE_BYTE: Final = 4
 DIGEST_SIZE: Final = 16
+
+_VIRTUAL_KEY: Final = np.dtype([("place", f"V{DIGEST_SIZE}"), ("offset", "u8"), ("length", "u8")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,39 +124,50 @@ def batches(files: Iterable[ManifestFile], limits: ScanLimits) -> Iterator[list[
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What counts of one manifest: keys of chunks that others may have too, and their lengths."""
+    """What counts of an array in a manifest: keys of chunks that others may have, and lengths."""
 
-    native: list[tuple[Keys, npt.NDArray[np.uint64]]]
-    virtual: list[tuple[Keys, npt.NDArray[np.uint64]]]
+    node_id: bytes
+    native: tuple[Keys, npt.NDArray[np.uint64]]
+    virtual: tuple[Keys, npt.NDArray[np.uint64]]
+    inlined: int
+    """How many chunks are inlined."""
     inlined_bytes: int
 
 
-def contents_of(manifest: Manifest) -> Contents:
-    """Reduce a manifest to what counts of it."""
-    contents = Contents([], [], 0)
-    inlined = 0
-    for node_id in manifest.node_ids:
-        table = manifest.table(node_id)
-        inlined += int(table.lengths[table.kinds == ChunkKind.INLINE].sum(dtype=np.uint64))
-        rows = np.flatnonzero(table.kinds == ChunkKind.NATIVE)
-        if len(rows):
-            assert table.ids is not None
-            contents.native.append((sortable(table.ids[rows]).copy(), table.lengths[rows]))
-        rows = np.flatnonzero(table.kinds == ChunkKind.VIRTUAL)
-        if len(rows):
-            contents.virtual.append((_virtual_keys(table, rows), table.lengths[rows]))
-    return Contents(contents.native, contents.virtual, inlined)
+def contents_of(manifest: Manifest) -> list[Contents]:
+    """Reduce the arrays of a manifest to what counts of them."""
+    return [_contents(node_id, manifest.table(node_id)) for node_id in manifest.node_ids]
+
+
+def _contents(node_id: bytes, table: ChunkTable) -> Contents:
+    native = np.flatnonzero(table.kinds == ChunkKind.NATIVE)
+    virtual = np.flatnonzero(table.kinds == ChunkKind.VIRTUAL)
+    is_inline = table.kinds == ChunkKind.INLINE
+    return Contents(
+        node_id,
+        (_native_keys(table, native), table.lengths[native]),
+        (_virtual_keys(table, virtual), table.lengths[virtual]),
+        int(is_inline.sum()),
+        int(table.lengths[is_inline].sum(dtype=np.uint64)),
+    )
+
+
+def _native_keys(table: ChunkTable, rows: npt.NDArray[np.intp]) -> Keys:
+    if table.ids is None:
+        return np.zeros(0, f"S{OBJECT_ID_SIZE}")
+    return sortable(table.ids[rows]).copy()
 
 
 def _virtual_keys(table: ChunkTable, rows: npt.NDArray[np.intp]) -> Keys:
     """Location, as a digest, offset and length of virtual chunks, side by side."""
-    assert table.locations is not None
+    if table.locations is None or not len(rows):
+        return np.zeros(0, f"S{_VIRTUAL_KEY.itemsize}")
     places = table.locations.take(rows)
     # The chunks of one file mostly follow each other: one digest serves them all.
     is_first = np.ones(len(rows), np.bool_)
     is_first[1:] = ~places.slice(0, len(rows) - 1).equal_rows(places.slice(1, len(rows)))
     digests = _digests(places.take(np.flatnonzero(is_first)))
-    keys = np.zeros(len(rows), [("place", f"V{DIGEST_SIZE}"), ("offset", "u8"), ("length", "u8")])
+    keys = np.zeros(len(rows), _VIRTUAL_KEY)
     keys["place"] = digests[np.cumsum(is_first) - 1]
     keys["offset"] = 0 if table.offsets is None else table.offsets[rows]
     keys["length"] = table.lengths[rows]
@@ -166,16 +187,17 @@ class _Count:
         self._native = DistinctKeys()
         self._virtual = DistinctKeys()
 
-    def add(self, contents: Contents) -> None:
-        self.stats += ChunkStorageStats(
-            native_bytes=_new_bytes(self._native, contents.native),
-            virtual_bytes=_new_bytes(self._virtual, contents.virtual),
-            inlined_bytes=contents.inlined_bytes,
-        )
+    def add(self, contents: list[Contents]) -> None:
+        for array in contents:
+            self.stats += ChunkStorageStats(
+                native_bytes=_new_bytes(self._native, *array.native),
+                virtual_bytes=_new_bytes(self._virtual, *array.virtual),
+                inlined_bytes=array.inlined_bytes,
+            )
 
 
-def _new_bytes(seen: DistinctKeys, parts: list[tuple[Keys, npt.NDArray[np.uint64]]]) -> int:
-    return sum(int(lengths[seen.add(keys)].sum(dtype=np.uint64)) for keys, lengths in parts)
+def _new_bytes(seen: DistinctKeys, keys: Keys, lengths: npt.NDArray[np.uint64]) -> int:
+    return int(lengths[seen.add(keys)].sum(dtype=np.uint64))
 
 
 def _united(found: Iterator[ManifestFiles]) -> list[ManifestFile]:
