@@ -12,11 +12,14 @@ from oracle import Side
 
 Sides = dict[str, Side]
 
-NAMES = {1: ("2.x", "1.x"), 2: ("ours", "2.x")}
+NAMES = {1: ("ours", "2.x", "1.x"), 2: ("ours", "2.x")}
 """The implementations that write each version of the format, 1.x and 2.x being the reference."""
 
 MIGRATORS = ("2.x",)
 """Those of them that bring a repository from version 1 to version 2."""
+
+COLLECTORS = ("2.x", "1.x")
+"""Those that collect the garbage of version 1."""
 
 CHAINS = {
     spec: [names[start:] + names[:start] for start in range(len(names))]

@@ -43,6 +43,7 @@ from icechunk.format.values import to_plain
 from icechunk.ops.expiration import Rule, find_expired
 from icechunk.ops.expiration_plan import ExpirationPlan, plan_of, rule_of
 from icechunk.ops.expire import ExpireSnapshots
+from icechunk.ops.expire_v1 import expire_refs, plan_refs
 from icechunk.ops.garbage.collect import collect, find
 from icechunk.ops.garbage.delete import DeleteLimits
 from icechunk.ops.garbage.plan import (
@@ -196,7 +197,7 @@ class Repository(Shown):
         in_effect = choices.in_effect(storage)
         authorization = Authorization.of(authorize_virtual_chunk_access, in_effect)
         configured = storage.configured(in_effect.storage)
-        check_place(configured, must_be_clean=check_clean_root)
+        check_place(configured, version, must_be_clean=check_clean_root)
         chosen = None if choices.config == RepositoryConfig() else choices.config
         level = effective(in_effect).compression_level
         seen: Seen | None = None
@@ -1079,6 +1080,10 @@ class Repository(Shown):
         commits that others make meanwhile are kept. The operations log gets an entry even when
         nothing has expired. Its outcome is computed within milliseconds even for 10,000 snapshots.
 
+        In spec version 1 all snapshots of all histories are read, and some files written anew.
+        Then refs are deleted one by one. Differences and rebases over expired snapshots miss what
+        these changed, and among the released snapshots may be some that a ref is still at.
+
         See Also
         --------
         plan_expiration : Says beforehand what this would do.
@@ -1116,6 +1121,8 @@ class Repository(Shown):
         Costs a look at the stored state.
         """
         rule = Rule(from_datetime(older_than), delete_expired_branches, delete_expired_tags)
+        if isinstance(self._context.entry, EntryPointV1):
+            return plan_refs(self._context, rule)
         info = self._context.info()
         return plan_of(info, rule, find_expired(info, rule))
 
@@ -1808,6 +1815,9 @@ class Repository(Shown):
         return GarbageRule(from_datetime(older_than), backups_older_than)
 
     def _expire(self, rule: Rule) -> set[str]:
+        entry = self._context.entry
+        if isinstance(entry, EntryPointV1):
+            return expire_refs(self._context, entry, rule)
         change = ExpireSnapshots(rule)
         self._context.update(change)
         return change.released

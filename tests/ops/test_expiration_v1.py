@@ -140,3 +140,73 @@ def test_a_stop_anywhere_leaves_whole_histories(inner, fail_at, after, sticky):
         assert snapshot.parent_id in (before, NEW.get(snapshot.id, before))
     rewrite_parents(AssetManager.fresh(inner, RepositoryConfig()), NEW)
     assert {key: stored_in(inner)[name].parent_id for name, key in IDS.items() if key in NEW} == NEW
+
+
+# --- as users see it -----------------------------------------------------------------------------
+
+
+def commit(repo, message, branch="main"):
+    return repo.writable_session(branch).commit(message, allow_empty=True)
+
+
+@pytest.fixture
+def aged(repo_v1):
+    """Three old commits on main, the second one tagged, a branch at the first, and two new ones."""
+    made = {message: commit(repo_v1, message) for message in ("old 1", "old 2", "old 3")}
+    repo_v1.create_branch("left", made["old 1"])
+    repo_v1.create_tag("t", made["old 2"])
+    made |= {message: commit(repo_v1, message) for message in ("new 1", "new 2")}
+    moment = repo_v1.lookup_snapshot(made["new 1"]).written_at
+    return repo_v1, made, moment
+
+
+def history(repo, **where):
+    return [entry.message for entry in repo.ancestry(**where)][:-1]
+
+
+def test_expiring(aged, storage):
+    repo, made, moment = aged
+    reader = icechunk.Repository.open(storage)
+    assert len(history(reader, branch="main")) == 5
+    plan = repo.plan_expiration(moment, delete_expired_branches=True)
+    assert [item.message for item in plan.released] == ["old 1", "old 2", "old 3"]
+    assert plan.released[1].kept_by == ("tag t",)
+    assert [(item.id, item.parent_id) for item in plan.reparented] == [
+        (made["old 2"], made["old 1"]),
+        (made["new 1"], made["old 3"]),
+    ]
+    assert icechunk.ExpirationPlan.from_json(plan.to_json()) == plan
+    assert len(history(repo, branch="main")) == 5
+
+    released = repo.expire_snapshots(moment, delete_expired_branches=True)
+    assert released == {item.id for item in plan.released}
+    for seen in (repo, icechunk.Repository.open(storage)):
+        assert history(seen, branch="main") == ["new 2", "new 1"]
+        assert history(seen, tag="t") == ["old 2"]
+        assert seen.list_branches() == {"main"}
+        assert seen.verify().is_clean
+    assert repo.expire_snapshots(moment, delete_expired_branches=True) == set()
+    # Who has looked before keeps what was seen, until it is collected.
+    assert len(history(reader, branch="main")) == 5
+    storage.delete([f"snapshots/{made[name]}" for name in ("old 1", "old 3")])
+    assert history(reader, branch="main") == ["new 2", "new 1"]
+
+
+def test_running_a_plan(aged):
+    repo, made, moment = aged
+    plan = repo.plan_expiration(moment, delete_expired_branches=True, delete_expired_tags=True)
+    assert (set(plan.branches), set(plan.tags)) == ({"left"}, {"t"})
+    moved = commit(repo, "moved", "left")
+    assert repo.run_expiration(plan) == {made[f"old {number}"] for number in (1, 2, 3)}
+    assert repo.lookup_branch("left") == moved
+    assert repo.list_tags() == set()
+    assert history(repo, branch="main") == ["new 2", "new 1"]
+
+
+def test_what_a_plan_does_not_name_stays(aged):
+    repo, made, moment = aged
+    plan = repo.plan_expiration(moment)
+    less = replace(plan, released=plan.released[:2])
+    assert repo.run_expiration(less) == {made["old 1"], made["old 2"]}
+    assert history(repo, tag="t") == ["old 2"]
+    assert history(repo, branch="main") == ["new 2", "new 1", "old 3", "old 2"]

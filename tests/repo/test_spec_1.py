@@ -275,11 +275,11 @@ class TestHistory:
         assert messages == [*"43210", "Repository initialized"]
         counted.reset()
         assert [entry.message for entry in repo.ancestry(branch="main")] == messages
-        assert dict(counted.counts) == {("get_versioned", "refs"): 1}
+        assert dict(counted.counts) == {("get_versioned", "refs"): 1, ("exists", "snapshots"): 1}
         commit(repo_v1, "new")
         counted.reset()
         assert next(iter(repo.ancestry(branch="main"))).message == "new"
-        assert counted.total() == 2
+        assert counted.total() == 3
 
     def test_a_parent_that_was_exchanged(self, repo_v1, storage):
         ids = [commit(repo_v1, str(number)) for number in range(3)]

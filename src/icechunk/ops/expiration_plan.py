@@ -6,7 +6,7 @@ to that and to nothing more: see `rule_of`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final, Self
@@ -17,12 +17,22 @@ from icechunk._display import Block, Lines, Shown, datetime_text
 from icechunk.errors import ErrorKind, InvalidInputError
 from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id, encode_ids
 from icechunk.format.repo_info import RepoInfo
+from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.ops.expiration import Bounds, Expired, Rule
+from icechunk.ops.expiration_v1 import ExpiredRefs
 from icechunk.ops.plan_json import checked, id_text, plan_from_json, plan_to_json, time
 from icechunk.ops.stats import reachable_snapshots
+from icechunk.repo.state import RepoState
 from icechunk.repo.times import from_datetime, to_datetime
 
-__all__ = ["ExpirationPlan", "ExpiredSnapshot", "ReparentedSnapshot", "plan_of", "rule_of"]
+__all__ = [
+    "ExpirationPlan",
+    "ExpiredSnapshot",
+    "ReparentedSnapshot",
+    "plan_of",
+    "plan_of_refs",
+    "rule_of",
+]
 
 FORMAT: Final = "icechunk expiration plan"
 VERSION: Final = 1
@@ -52,8 +62,9 @@ class ReparentedSnapshot:
     """Its parent as it was; it goes."""
     new_parent_id: str
     """The root of its history."""
-    inherited_logs: tuple[str, ...]
-    """Transaction logs that lead from the new parent to it, besides its own; oldest first."""
+    inherited_logs: tuple[str, ...] = ()
+    """Transaction logs that lead from the new parent to it, besides its own; oldest first. None in
+    spec version 1, which forgets what expired snapshots changed."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -132,25 +143,11 @@ class ExpirationPlan(Shown):
 def plan_of(info: RepoInfo, rule: Rule, found: Expired) -> ExpirationPlan:
     """Put in words what was found in a state."""
     table = info.snapshots
-    stays: dict[bytes, list[str]] = {}
-    for what, refs, gone in (
-        ("branch", info.branches, found.branches),
-        ("tag", info.tags, found.tags),
-    ):
-        for name in sorted(refs):
-            if name not in gone:
-                stays.setdefault(refs[name], []).append(f"{what} {name}")
-
     reachable = set(reachable_snapshots(info))
+    stays = _staying(info, found.branches, found.tags)
 
     def described(row: int) -> ExpiredSnapshot:
-        return ExpiredSnapshot(
-            encode_id(table.id(row)),
-            to_datetime(int(table.flushed_at[row])),
-            table.messages[row].decode(),
-            table.id(row) in reachable,
-            tuple(stays.get(table.id(row), ())),
-        )
+        return _described(table.entry(row), stays, is_reachable=table.id(row) in reachable)
 
     by_age = np.argsort(table.flushed_at, kind="stable")
     is_old = found.is_old[by_age]
@@ -172,6 +169,57 @@ def plan_of(info: RepoInfo, rule: Rule, found: Expired) -> ExpirationPlan:
         ),
         branches={name: encode_id(info.branches[name]) for name in found.branches},
         tags={name: encode_id(info.tags[name]) for name in found.tags},
+    )
+
+
+def plan_of_refs(state: RepoState, rule: Rule, found: ExpiredRefs) -> ExpirationPlan:
+    """Put in words what was found in a state of spec version 1.
+
+    There a snapshot that some ref has no more in its history may be where another one is.
+    """
+    table = state.snapshots.table_of({*state.branches.values(), *state.tags.values()})
+    stays = _staying(state, found.branches, found.tags)
+    by_age = sorted(table, key=lambda entry: entry.flushed_at)
+    old = [e for e in by_age if e.parent_id is not None and e.flushed_at < rule.older_than_us]
+    return ExpirationPlan(
+        older_than=to_datetime(rule.older_than_us),
+        delete_expired_branches=rule.delete_expired_branches,
+        delete_expired_tags=rule.delete_expired_tags,
+        released=tuple(_described(entry, stays) for entry in old if entry.id in found.released),
+        held=tuple(_described(entry, stays) for entry in old if entry.id not in found.released),
+        reparented=tuple(
+            ReparentedSnapshot(
+                encode_id(entry.id), encode_id(entry.parent_id), encode_id(found.parents[entry.id])
+            )
+            for entry in by_age
+            if entry.parent_id is not None and entry.id in found.parents
+        ),
+        branches={name: encode_id(tip) for name, tip in found.branches.items()},
+        tags={name: encode_id(tip) for name, tip in found.tags.items()},
+    )
+
+
+def _staying(
+    state: RepoState, branches: Container[str], tags: Container[str]
+) -> dict[bytes, list[str]]:
+    """Say of every snapshot which branches and tags at it stay, given those that go."""
+    stays: dict[bytes, list[str]] = {}
+    for what, refs, gone in (("branch", state.branches, branches), ("tag", state.tags, tags)):
+        for name in sorted(refs):
+            if name not in gone:
+                stays.setdefault(refs[name], []).append(f"{what} {name}")
+    return stays
+
+
+def _described(
+    entry: SnapshotEntry, stays: Mapping[bytes, Sequence[str]], *, is_reachable: bool = True
+) -> ExpiredSnapshot:
+    return ExpiredSnapshot(
+        encode_id(entry.id),
+        to_datetime(entry.flushed_at),
+        entry.message,
+        is_reachable,
+        tuple(stays.get(entry.id, ())),
     )
 
 

@@ -38,22 +38,30 @@ def find_expired_refs(info: RepoState, rule: Rule) -> ExpiredRefs:
     -----
     Reads the snapshot files of all histories, as far as `info` does not know them.
     """
+    bounds = rule.bounds
     released: set[bytes] = set()
     parents: dict[bytes, bytes] = {}
     gone: dict[str, dict[str, bytes]] = {"tag": {}, "branch": {}}
-    for kind, refs, is_wanted in (
-        ("tag", info.tags, rule.delete_expired_tags),
-        ("branch", info.branches, rule.delete_expired_branches),
+    for kind, refs, is_wanted, agreed in (
+        ("tag", info.tags, rule.delete_expired_tags, None if bounds is None else bounds.tags),
+        (
+            "branch",
+            info.branches,
+            rule.delete_expired_branches,
+            None if bounds is None else bounds.branches,
+        ),
     ):
         for name in sorted(refs):
             tip = refs[name]
             history = _history(info, tip, parents)
             found = _expired_part(history, rule.older_than_us)
-            if found is not None:
+            # A history is shortened in one piece or not at all.
+            if found is not None and (bounds is None or found.released <= bounds.snapshots):
                 released |= found.released
                 parents[found.editable] = found.root
             is_main = kind == "branch" and name == MAIN
-            if is_wanted and history[0][1] < rule.older_than_us and not is_main:
+            is_agreed = agreed is None or agreed.get(name) == tip
+            if is_wanted and is_agreed and history[0][1] < rule.older_than_us and not is_main:
                 gone[kind][name] = tip
     return ExpiredRefs(frozenset(released), parents, gone["branch"], gone["tag"])
 

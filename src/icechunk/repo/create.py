@@ -42,10 +42,11 @@ INITIAL_MESSAGE: Final = "Repository initialized"
 UNFINISHED: Final = frozenset(
     {snapshot_key(INITIAL_SNAPSHOT_ID), transaction_key(INITIAL_SNAPSHOT_ID)}
 )
+UNFINISHED_V1: Final = frozenset({snapshot_key(INITIAL_SNAPSHOT_ID), CONFIG})
 INITIAL_METADATA: Final = {"__icechunk": {"is_root": True}}
 
 
-def check_place(storage: Storage, *, must_be_clean: bool) -> None:
+def check_place(storage: Storage, spec_version: int, *, must_be_clean: bool) -> None:
     """Make sure that a repository may be created in a storage.
 
     Raises
@@ -72,7 +73,9 @@ def check_place(storage: Storage, *, must_be_clean: bool) -> None:
             ErrorKind.EMPTY_PREFIX_CREATION,
         )
     if must_be_clean:
-        found = next((item.key for item in storage.list() if not _is_unfinished(item.key)), None)
+        unfinished = UNFINISHED_V1 if spec_version == 1 else UNFINISHED
+        keys = (item.key for item in storage.list())
+        found = next((k for k in keys if k not in unfinished and not k.startswith(SCRATCH)), None)
         if found is not None:
             raise InvalidInputError(
                 f"repositories can only be created in clean prefixes, but there is `{found}`:"
@@ -85,10 +88,6 @@ def check_place(storage: Storage, *, must_be_clean: bool) -> None:
             message="there is a repository already: open it", kind=ErrorKind.REPO_INFO_UPDATED
         )
     require_conditional_writes(storage)
-
-
-def _is_unfinished(key: str) -> bool:
-    return key in UNFINISHED or key.startswith(SCRATCH)
 
 
 def create_repository(

@@ -2,13 +2,15 @@
 
 Each file names its parent, so a step costs one request, the first time. What was read stays in
 memory, without the nodes. Only expiration changes what a file says, and it only shortens histories:
-a former parent may be remembered until it is gone, which is noticed and mended.
+who has read a longer one may go on seeing it until the expired snapshots are collected. That is
+noticed by asking for the oldest of them whenever a history is known to its end.
 Icechunk spec, "Spec version 1 differences".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from icechunk._fork import new_lock
@@ -38,12 +40,13 @@ class FileHistory:
         Reads the files; those that were read lately are not read again.
     """
 
-    __slots__ = ("_assets", "_entries", "_lock", "_rows")
+    __slots__ = ("_assets", "_entries", "_lock", "_outdated", "_rows")
 
     def __init__(self, assets: AssetManager) -> None:
         self._assets = assets
         self._entries: list[SnapshotEntry] = []
         self._rows: dict[bytes, int] = {}
+        self._outdated: set[bytes] = set()  # not to be taken from a cache
         self._lock = new_lock()
 
     def __contains__(self, snapshot_id: object) -> bool:
@@ -98,7 +101,14 @@ class FileHistory:
         FormatError
             A snapshot descends from itself.
         """
-        return self._walk(self.row(snapshot_id))
+        row = self.row(snapshot_id)
+        known = list(self.recent(snapshot_id))
+        if len(known) > 2 and self.parent_id(known[-1]) is None:
+            oldest = self.id(known[-2])
+            if not self._assets.storage.exists(snapshot_key(oldest)):
+                self._forget(self.id(number) for number in known)
+                row = self.row(snapshot_id)
+        return self._walk(row)
 
     def recent(self, snapshot_id: bytes) -> Iterator[int]:
         """Walk like `ancestry`, but no further than what is in memory."""
@@ -135,14 +145,35 @@ class FileHistory:
                 self._entries[row] = entry
         return row
 
+    def reparent(self, parents: Mapping[bytes, bytes]) -> None:
+        """Note that snapshot files have other parents now."""
+        with self._lock:
+            for snapshot_id, parent_id in parents.items():
+                row = self._rows.get(snapshot_id)
+                if row is not None:
+                    self._entries[row] = replace(self._entries[row], parent_id=parent_id)
+
     def _find(self, snapshot_id: bytes, *, keep: bool) -> int:
         row = self._rows.get(snapshot_id)
         if row is not None:
             return row
         try:
-            return self.remember(_entry_of(self._assets.snapshot(snapshot_id, keep=keep)))
+            return self.remember(_entry_of(self._read(snapshot_id, keep=keep)))
         except ObjectNotFound:
             return -1
+
+    def _read(self, snapshot_id: bytes, *, keep: bool) -> Snapshot:
+        if snapshot_id not in self._outdated:
+            return self._assets.snapshot(snapshot_id, keep=keep)
+        data, key = self._assets.file(FileKind.SNAPSHOT, snapshot_id)
+        return decode_snapshot(data, key)
+
+    def _forget(self, snapshot_ids: Iterable[bytes]) -> None:
+        """Read files anew when they are asked for next; walks under way go on as they began."""
+        with self._lock:
+            for snapshot_id in snapshot_ids:
+                self._outdated.add(snapshot_id)
+                self._rows.pop(snapshot_id, None)
 
     def _walk(self, row: int) -> Iterator[int]:
         seen: set[int] = set()
@@ -155,7 +186,9 @@ class FileHistory:
             # Few ask for the nodes of old snapshots: they would only displace others.
             parent = self._find(parent_id, keep=False)
             if parent < 0:
-                parent_id = self._parent_now(row)
+                # It may have been expired and collected since its child was read.
+                self._forget([self.id(row)])
+                parent_id = self.entry(self.row(self.id(row))).parent_id
                 if parent_id is None:
                     return
                 parent = self.row(parent_id)
@@ -165,12 +198,6 @@ class FileHistory:
             " repository, and point its branches and tags to snapshots with a sound history",
             ErrorKind.INVALID_FILE_FORMAT,
         )
-
-    def _parent_now(self, row: int) -> bytes | None:
-        """Read once more who the parent of a snapshot is: the one known is gone."""
-        snapshot_id = self.id(row)
-        data, key = self._assets.file(FileKind.SNAPSHOT, snapshot_id)
-        return self.entry(self.remember(_entry_of(decode_snapshot(data, key)))).parent_id
 
 
 def _entry_of(snapshot: Snapshot) -> SnapshotEntry:
