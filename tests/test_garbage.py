@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+import math
+import multiprocessing
+import os
 import pickle
 import random
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -704,3 +708,73 @@ def test_while_others_commit(tmp_path):
         assert values(repo, branch=f"b{number}") == [0, 1, 2, 3, 4, 5, -1, -1]
     repo.garbage_collect(FUTURE)
     check_whole(repo, storage)
+
+
+def commit_and_fork(path, number, turns, begun):
+    """In a process: commit to main, and to a branch of its own by forks; undo some of it."""
+    repo = Repository.open(icechunk.local_filesystem_storage(path))
+    branch = f"b{number}"
+    for turn in range(turns):
+        # Whoever collects garbage reads when the oldest session began that is to commit yet.
+        begun[number] = time.time()
+        session = repo.writable_session("main")
+        zarr.open_array(session.store, path="y")[number, turn] = turn
+        session.commit("to main", rebase_with=icechunk.ConflictDetector(), rebase_tries=1000)
+        begun[number] = time.time()
+        session = repo.writable_session(branch)
+        forks = [session.fork() for _ in range(2)]
+        for side, fork in enumerate(forks):
+            zarr.open_array(fork.store, path="x")[2 * (turn % 4) + side] = turn
+        session.merge(*pickle.loads(pickle.dumps(forks)))
+        before = repo.lookup_branch(branch)
+        made = session.commit("to a branch")
+        if turn % 2:
+            repo.reset_branch(branch, before)
+            repo.reset_branch(branch, made)
+            write(repo, 0, branch).amend("amended")
+        begun[number] = math.inf
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_while_processes_commit(tmp_path):
+    """Eight of them, on a local disk: no commit is lost, and nothing of what they leave is."""
+    path, processes, turns = str(tmp_path / "repo"), 8, 3
+    repo = Repository.create(icechunk.local_filesystem_storage(path), config=NATIVE)
+    session = repo.writable_session("main")
+    options = {"dtype": "i8", "fill_value": -1}
+    zarr.create_array(session.store, name="x", shape=(8,), chunks=(1,), **options)
+    zarr.create_array(session.store, name="y", shape=(processes, turns), chunks=(1, 1), **options)
+    session.commit("start")
+    for number in range(processes):
+        repo.create_branch(f"b{number}", repo.lookup_branch("main"))
+    for row in range(8):
+        write(repo, row).flush("aside")
+    time.sleep(0.5)
+    context = multiprocessing.get_context("fork")
+    begun = context.Array("d", [time.time()] * processes)
+    workers = [
+        context.Process(target=commit_and_fork, args=(path, number, turns, begun))
+        for number in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    deleted = 0
+    while any(worker.is_alive() for worker in workers):
+        # Files may be stamped a tick of the kernel's clock early.
+        when = min(time.time(), *begun) - 0.2
+        deleted += repo.garbage_collect(datetime.fromtimestamp(when, UTC)).chunks_deleted
+        write(repo, 0).flush("aside")
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert deleted >= 8
+    session = repo.readonly_session("main")
+    found = zarr.open_array(session.store, path="y", mode="r")[:]
+    assert found.tolist() == [list(range(turns))] * processes
+    for number in range(processes):
+        assert values(repo, branch=f"b{number}")[1:] == [0, 1, 1, 2, 2, -1, -1]
+    assert repo.garbage_collect(FUTURE).objects_failed_to_delete == 0
+    report = repo.verify(read_chunks=True)
+    assert report.is_clean, report
+    history = [entry.message for entry in repo.ancestry(branch="main")]
+    assert history.count("to main") == processes * turns
