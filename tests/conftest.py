@@ -54,6 +54,35 @@ def repo_v1(storage):
 
 
 @pytest.fixture(scope="session")
+def old_repository():
+    """Function making a copy, in memory, of a repository of version 1.
+
+    Two commits on main, a branch with an odd name at the first and one at the second, a tag, a
+    deleted tag, a configuration.
+    """
+    from icechunk import RepositoryConfig, in_memory_storage
+    from icechunk.config.yaml import config_to_yaml
+    from icechunk.format.refs_v1 import ref_key, tombstone_key
+
+    golden = Path(__file__).parent / "golden" / "reference-v1"
+
+    def make():
+        storage = in_memory_storage()
+        for file in golden.rglob("*"):
+            if file.is_file():
+                storage.put(str(file.relative_to(golden)), file.read_bytes())
+        last = storage.get(ref_key("branch", "main"))
+        storage.put(ref_key("branch", "ü"), storage.get(ref_key("tag", "v1")))
+        storage.put(ref_key("branch", "side"), last)
+        storage.put(ref_key("tag", "gone"), last)
+        storage.put(tombstone_key("gone"), b"")
+        storage.put("config.yaml", config_to_yaml(RepositoryConfig(inline_chunk_threshold_bytes=7)))
+        return storage
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def array_document():
     """Function making a zarr.json of a uint8 array."""
 

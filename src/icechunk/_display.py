@@ -7,7 +7,7 @@ lays that out one ``name: value`` a line, parts of several lines below their nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
@@ -22,9 +22,11 @@ __all__ = [
     "Shown",
     "datetime_text",
     "indented",
+    "some_of",
 ]
 
 INDENT = "    "
+SHOWN = 5
 
 
 class Default(str):
@@ -107,6 +109,14 @@ def datetime_text(when: datetime) -> str:
 def indented(lines: str) -> str:
     """Shift every line to the right by one level."""
     return "".join(INDENT + line for line in lines.splitlines(keepends=True))
+
+
+def some_of(what: str, lines: Sequence[str]) -> str | Lines:
+    """Show how many there are of something, and the first few of them."""
+    if not lines:
+        return "none"
+    more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return Lines((f"{len(lines)} {what}", *lines[:SHOWN], *more))
 
 
 def _part(value: object) -> Part:

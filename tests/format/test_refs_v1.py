@@ -5,13 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icechunk.errors import ErrorKind, FormatError, InvalidInputError
-from icechunk.format.ids import INITIAL_SNAPSHOT_ID
+from icechunk.format.ids import INITIAL_SNAPSHOT_ID, encode_id
 from icechunk.format.refs_v1 import (
     RefKey,
     decode_ref,
     encode_ref,
+    encode_retired_ref,
     parse_ref_key,
     ref_key,
+    retired_ref,
     tombstone_key,
 )
 
@@ -134,3 +136,14 @@ def test_content_that_names_no_snapshot(data):
     with pytest.raises(FormatError, match=r"^refs/branch.x/ref.json names no snapshot") as caught:
         decode_ref(data, "refs/branch.x/ref.json")
     assert caught.value.kind == ErrorKind.SERIALIZATION
+
+
+def test_retired_branches_say_where_they_were():
+    retired = encode_retired_ref(INITIAL_SNAPSHOT_ID, b"\x01" * 12)
+    by = encode_id(b"\x01" * 12)
+    assert retired == f'{{"was":"1CECHNKREP0F1RSTCMT0","by":"{by}"}}'.encode()
+    assert retired_ref(retired) == INITIAL_SNAPSHOT_ID
+    with pytest.raises(FormatError, match=r"^refs/x was retired by a migration"):
+        decode_ref(retired, "refs/x")
+    for other in (DATA, b"", b"[]", b'{"was": 1}', b'{"was": "short"}', b"[" * 100_000):
+        assert retired_ref(other) is None

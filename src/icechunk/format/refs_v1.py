@@ -2,7 +2,8 @@
 
 A branch is ``refs/branch.<name>/ref.json``, a tag is ``refs/tag.<name>/ref.json``. Both hold one
 JSON object that names a snapshot. A tag is deleted by a second file beside the first, its
-tombstone, so that nobody can use the name again.
+tombstone, so that nobody can use the name again. A branch is retired by exchanging its content for
+one that says where it was: whoever is about to move it finds that it has changed, and cannot.
 
 Some storages, local files among them, have characters in names spelled as ``%`` and two digits.
 Others, those of the S3 protocol, have names as they are. Which is which is not decided here.
@@ -26,8 +27,10 @@ __all__ = [
     "RefKind",
     "decode_ref",
     "encode_ref",
+    "encode_retired_ref",
     "parse_ref_key",
     "ref_key",
+    "retired_ref",
     "tombstone_key",
 ]
 
@@ -35,6 +38,7 @@ RefKind = Literal["branch", "tag"]
 
 _FILE: Final = "ref.json"
 _TOMBSTONE: Final = "ref.json.deleted"
+_WAS: Final = "was"
 _KINDS: Final[tuple[RefKind, ...]] = ("branch", "tag")
 _SPELLED: Final = re.compile(rb'[\x00-\x1f\x7f-\xff\\{}^%`\]\[">~<#|*?]')
 
@@ -128,11 +132,40 @@ def decode_ref(data: bytes, key: str) -> bytes:
             raise ValueError("it is no JSON object with a text 'snapshot'")
         return decode_id(content["snapshot"], OBJECT_ID_SIZE)
     except (ValueError, RecursionError) as error:
+        if retired_ref(data) is not None:
+            raise FormatError(
+                f"{key} was retired by a migration to spec version 2: open the repository anew. If"
+                " the migration was interrupted, run upgrade_icechunk_repository again",
+                ErrorKind.SERIALIZATION,
+            ) from None
         raise FormatError(
             f"{key} names no snapshot: {error}. Write into it the id of the snapshot that it should"
             ' point to, like {"snapshot":"<20 characters>"}',
             ErrorKind.SERIALIZATION,
         ) from None
+
+
+def encode_retired_ref(snapshot_id: bytes, by: bytes) -> bytes:
+    """Content of the file of a branch that is in version 2 by now, and must not move any more.
+
+    Parameters
+    ----------
+    snapshot_id
+        Where the branch was.
+    by
+        A fresh id of who retires it, so that no two have the same content.
+    """
+    content = {_WAS: encode_id(snapshot_id), "by": encode_id(by)}
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def retired_ref(data: bytes) -> bytes | None:
+    """Read where a retired branch was; None for any other content."""
+    try:
+        content = json.loads(data)
+        return decode_id(content[_WAS], OBJECT_ID_SIZE)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _segment(kind: RefKind, name: str, verbatim: bool) -> str:

@@ -101,6 +101,11 @@ class RepoContext:
         start_preload(self.assets, snapshot_id, self.settings.preload)
 
     @property
+    def compression_level(self) -> int:
+        """Zstd level of the entry point of spec version 2."""
+        return self._policy.compression_level
+
+    @property
     def spec_version(self) -> int:
         """Version of the format the repository follows."""
         return self.entry.spec_version

@@ -9,14 +9,14 @@ Icechunk spec, "Spec version 1 differences".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from icechunk._fork import new_lock
 from icechunk.assets.manager import AssetManager
 from icechunk.assets.workers import Workers
-from icechunk.errors import ErrorKind, FormatError, SnapshotNotFoundError
+from icechunk.errors import ErrorKind, FormatError, IcechunkError, SnapshotNotFoundError
 from icechunk.format.envelope import FileKind
 from icechunk.format.ids import encode_id
 from icechunk.format.layout import snapshot_key
@@ -133,6 +133,23 @@ class FileHistory:
             walks = workers.map(walk, sorted(set(tips)), WALKS_AT_ONCE)
             rows = {row for walked in walks for row in walked}
         return SnapshotTable.from_entries(self._entries[row] for row in rows)
+
+    def read_ahead(self, snapshot_ids: Sequence[bytes], at_once: int) -> None:
+        """Read many files at once, which is quicker than one after the other.
+
+        Those that cannot be read are passed over: that is an error only if something leads there.
+        """
+
+        def read(snapshot_id: bytes) -> SnapshotEntry | None:
+            try:
+                return _entry_of(self._assets.snapshot(snapshot_id, keep=False))
+            except IcechunkError:
+                return None
+
+        with Workers(self._assets.storage.is_local, "icechunk-history") as workers:
+            for entry in workers.map(read, snapshot_ids, at_once):
+                if entry is not None:
+                    self.remember(entry)
 
     def remember(self, entry: SnapshotEntry) -> int:
         """Take over what a snapshot file says; what was known of it before is forgotten."""

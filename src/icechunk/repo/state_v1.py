@@ -16,7 +16,14 @@ from icechunk.assets.workers import Workers
 from icechunk.errors import operation
 from icechunk.format.layout import REFS
 from icechunk.format.ops_log import RepoStatus
-from icechunk.format.refs_v1 import RefKind, decode_ref, parse_ref_key, ref_key, tombstone_key
+from icechunk.format.refs_v1 import (
+    RefKey,
+    RefKind,
+    decode_ref,
+    parse_ref_key,
+    ref_key,
+    tombstone_key,
+)
 from icechunk.repo.history_v1 import FileHistory
 from icechunk.storage.base import ObjectNotFound, Storage, Version, is_key
 
@@ -81,11 +88,15 @@ class RefFiles:
         """Whether a tag has a tombstone."""
         return self.storage.exists(self.tombstone(tag))
 
+    def keys(self) -> Iterator[tuple[str, RefKey | None]]:
+        """List all keys, and whose they are; None for those of no branch and no tag."""
+        verbatim = self.storage.names_verbatim
+        for item in self.storage.list(REFS + "/"):
+            yield item.key, parse_ref_key(item.key, verbatim=verbatim)
+
     def list(self) -> RefNames:
         """List all names; files that belong to no branch and no tag are passed over."""
-        plain = self.storage.names_verbatim
-        keys = (parse_ref_key(item.key, verbatim=plain) for item in self.storage.list(REFS + "/"))
-        found = [key for key in keys if key is not None]
+        found = [ref for _, ref in self.keys() if ref is not None]
         deleted = {key.name for key in found if key.deleted}
         names = {
             kind: {key.name for key in found if key.kind == kind and not key.deleted}
