@@ -20,7 +20,7 @@ from icechunk.errors import (
     SessionStateError,
     SnapshotNotFoundError,
 )
-from icechunk.format.ids import encode_id
+from icechunk.format.ids import decode_id, encode_id
 from icechunk.format.snapshot import decode_snapshot, encode_snapshot
 from icechunk.storage.base import ObjectNotFound
 from icechunk.storage.local import LocalStorage
@@ -313,6 +313,19 @@ class TestHistory:
         assert encode_id(tip) == second
         with pytest.raises(FormatError, match="descends from itself"):
             list(Repository.open(storage).ancestry(branch="main"))
+
+    def test_a_successor_from_a_clock_that_is_behind(self, repo_v1, storage):
+        """A commit is found in the history of its branch, whatever the times there are."""
+        first, second = commit(repo_v1, "1"), commit(repo_v1, "2")
+        key = f"snapshots/{second}"
+        tip = decode_snapshot(storage.get(key), key)
+        storage.put(key, encode_snapshot(replace(tip, flushed_at=1)))
+        context = Repository.open(storage)._context
+        ours = context.state().snapshots.info(decode_id(first, 12))
+        assert context.entry.has_committed("main", ours)
+        context.state().snapshots.remember(replace(ours, flushed_at=ours.flushed_at + 10**9))
+        assert context.entry.leads_to(tip.id, ours)
+        assert not context.entry.leads_to(ours.parent_id, ours)
 
     def test_as_of(self, repo_v1):
         first = commit(repo_v1, "1")

@@ -99,12 +99,16 @@ class EntryPointV1:
         return tip is not None and self.leads_to(tip.snapshot, entry)
 
     def leads_to(self, tip: bytes, entry: SnapshotEntry) -> bool:
-        """Whether a snapshot is in the history of another one; nothing older leads to it."""
+        """Whether a snapshot is in the history of another one.
+
+        Nothing that its parent descends from leads to it, so the walk ends there. Times do not
+        tell: clocks differ, and not every writer compares them.
+        """
         history = self.history
         for row in history.ancestry(tip):
             if history.id(row) == entry.id:
                 return True
-            if history.time(row) <= entry.flushed_at:
+            if history.id(row) == entry.parent_id:
                 return False
         return False
 
