@@ -6,6 +6,10 @@ ENV := $(PYTHON) tools/envs.py
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
+# The newest Python repeats what depends on Python or Zarr, with a quarter of the random examples.
+# For all of it: make test ON_NEWEST= ICECHUNK_HYPOTHESIS_PROFILE=default
+ON_NEWEST ?= -m "not slow"
+
 # What is tested on real object stores: see docs/servers.md.
 ON_SERVERS := tests/storage tests/test_s3.py tests/test_contention.py tests/servers compat/test_places.py
 
@@ -25,15 +29,15 @@ environments:
 	@$(ENV) default newest oracle oracle-1 > /dev/null
 
 tests:
-	@set -e; \
+	@set -e; python=$$($(ENV) default); newest=$$($(ENV) newest); \
 	oracle=$$($(ENV) oracle); old=$$($(ENV) oracle-1); \
-	for name in default newest; do \
-	  python=$$($(ENV) $$name); \
-	  if [ -z "$$python" ]; then echo "--- no second Python on this machine"; continue; fi; \
-	  echo "--- tests on $$($$python --version)"; \
-	  ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle ICECHUNK_ORACLE_1_PYTHON=$$old \
-	  $$python -m pytest -n $(WORKERS) --dist worksteal $(ARGS); \
-	done
+	export ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle ICECHUNK_ORACLE_1_PYTHON=$$old; \
+	echo "--- tests on $$($$python --version)"; \
+	$$python -m pytest -n $(WORKERS) --dist worksteal $(ARGS); \
+	if [ -z "$$newest" ]; then echo "--- no second Python on this machine"; exit 0; fi; \
+	export ICECHUNK_HYPOTHESIS_PROFILE=$${ICECHUNK_HYPOTHESIS_PROFILE:-brief}; \
+	echo "--- tests on $$($$newest --version), profile $$ICECHUNK_HYPOTHESIS_PROFILE, "'$(ON_NEWEST)'; \
+	$$newest -m pytest -n $(WORKERS) --dist worksteal $(ON_NEWEST) $(ARGS)
 
 test-servers:  ## Test on object stores: Ceph, moto, Azurite, a stand-in for Google's, rclone
 	@set -e; oracle=$$($(ENV) oracle); old=$$($(ENV) oracle-1); python=$$($(ENV) default); \

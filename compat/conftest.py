@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 
 import icechunk
 
 sys.path.insert(0, str(Path(__file__).parent))  # `interop` is imported by name on both sides
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))  # where the servers are
-sys.path.append(str(Path(__file__).parent.parent / "tests"))  # so is `model`
+sys.path.append(str(Path(__file__).parent.parent / "tests"))  # so are `model` and `effort`
 
 import hands
+from effort import EFFORT, Effort
 from hands import Sides
-from object_stores.testing import AzureServer, GcsServer, S3Server, reached
+from object_stores.testing import AzureServer, GcsServer, S3Server, reached, trust_nobody
 from oracle import Oracle, OracleUnavailableError, Ours, Side, find_python, is_required
 
-# Deterministic by default; ``ICECHUNK_HYPOTHESIS_PROFILE=deep`` looks further, at random.
-settings.register_profile(
-    "default",
-    deadline=None,
-    derandomize=True,
-    phases=[phase for phase in Phase if phase is not Phase.explain],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-settings.register_profile("deep", settings.get_profile("default"), derandomize=False)
-settings.load_profile(os.environ.get("ICECHUNK_HYPOTHESIS_PROFILE", "default"))
+trust_nobody()
 
 NAMES = {"oracle": "theirs", "oracle-1": "theirs of old"}
 _started: dict[str, Oracle | str] = {}
@@ -159,6 +149,6 @@ def exchange(request: pytest.FixtureRequest, ours: Side, theirs: Oracle) -> tupl
 
 
 @pytest.fixture(scope="session")
-def effort() -> int:
+def effort() -> Effort:
     """Factor on the number of examples of the tests that could go on forever."""
-    return 20 if os.environ.get("ICECHUNK_HYPOTHESIS_PROFILE") == "deep" else 1
+    return EFFORT

@@ -1,33 +1,24 @@
 """Repositories to test on, and what to test them with, for every module."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))  # where the servers are
+sys.path.append(str(Path(__file__).parent))  # `effort` is imported by name
 
-from object_stores.testing import AzureServer, GcsServer, S3Server, reached
+from effort import EFFORT
+from object_stores.testing import AzureServer, GcsServer, S3Server, reached, trust_nobody
 
-# Deterministic by default; ``ICECHUNK_HYPOTHESIS_PROFILE=deep`` looks further, at random.
-settings.register_profile(
-    "default",
-    deadline=None,
-    derandomize=True,
-    phases=[phase for phase in Phase if phase is not Phase.explain],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-settings.register_profile("deep", settings.get_profile("default"), derandomize=False)
-settings.load_profile(os.environ.get("ICECHUNK_HYPOTHESIS_PROFILE", "default"))
+trust_nobody()
 
 
 @pytest.fixture(scope="session")
 def effort():
     """Factor on the number of examples of the tests that could go on forever."""
-    return 20 if os.environ.get("ICECHUNK_HYPOTHESIS_PROFILE") == "deep" else 1
+    return EFFORT
 
 
 @pytest.fixture(params=["memory", "local"])

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +29,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100 * EFFORT, deadline=None)
 def test_a_log_reads_like_a_dictionary(history):
     log = ChunkLog(2)
     model = {}

@@ -1,6 +1,7 @@
 """What several commits did together, against a union made row by row."""
 
 import numpy as np
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +29,7 @@ logs = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50 * EFFORT, deadline=None)
 @given(st.lists(logs, min_size=1, max_size=5))
 def test_lists_and_chunks_are_united(parts):
     whole = united_log(parts)

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -144,7 +145,7 @@ def histories(draw):
 
 
 @given(histories(), st.sampled_from([0, 1_000_000]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 * EFFORT, deadline=None)
 def test_any_history_reads_like_a_dictionary(history, count):
     rank, steps = history
     stored = Manifests()

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from icechunk.chunks import (
 from icechunk.errors import InvalidInputError
 
 pytestmark = pytest.mark.usefixtures("thresholds")
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50 * EFFORT, deadline=None)
 
 EDGES = st.one_of(st.integers(-1, 4), st.sampled_from([2**16, 2**31, 2**32 - 1, 2**32, 2**40]))
 

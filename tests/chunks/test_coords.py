@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from icechunk.chunks.coords import (
 )
 
 pytestmark = pytest.mark.usefixtures("thresholds")
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50 * EFFORT, deadline=None)
 
 
 def array(rank, rows):

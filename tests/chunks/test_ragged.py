@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icechunk.chunks import RaggedBytes
 
 pytestmark = pytest.mark.usefixtures("thresholds")
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50 * EFFORT, deadline=None)
 
 ITEMS = st.lists(st.sampled_from([b"", b"a", b"b", b"abc", b"abd", b"x" * 9]), max_size=12)
 

@@ -1,12 +1,13 @@
 from itertools import pairwise
 
 import numpy as np
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icechunk.chunks.runs import Runs, take_rows
 
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50 * EFFORT, deadline=None)
 
 
 @quick

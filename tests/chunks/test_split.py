@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from icechunk.chunks import (
 from icechunk.errors import ErrorKind, InvalidInputError
 
 pytestmark = pytest.mark.usefixtures("thresholds")
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50 * EFFORT, deadline=None)
 
 SIZES = st.one_of(st.none(), st.integers(1, 4), st.sampled_from([2**16, 2**32 - 1, 2**32, 2**40]))
 

@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +10,7 @@ from icechunk.chunks import ChunkKind, ChunkRef, ChunkTable, RaggedBytes
 from icechunk.errors import ErrorKind, InvalidInputError
 
 pytestmark = pytest.mark.usefixtures("thresholds")
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50 * EFFORT, deadline=None)
 
 NATIVE = ChunkRef(1, b"a" * 12, 0, 5)
 

@@ -2,13 +2,14 @@ import struct
 
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icechunk.chunks import ChunkRef, ChunkTable
 from icechunk.errors import ErrorKind, FormatError
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100 * EFFORT, deadline=None)
 
 HEADER = "<4sBBQ"
 

@@ -2,6 +2,7 @@ import tracemalloc
 
 import pytest
 import zstandard
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ def streamed(payload: bytes) -> bytes:
     return compressor.compress(payload) + compressor.flush()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(st.binary(), st.sampled_from(FileKind), st.sampled_from([1, 2]), st.integers(1, 5))
 def test_round_trip(payload: bytes, kind: FileKind, spec: int, level: int) -> None:
     opened = unwrap(wrap(kind, payload, level=level, spec_version=spec), kind, KEY)

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ ROOTS = [schema.SNAPSHOT, schema.MANIFEST, schema.TRANSACTION_LOG, schema.REPO]
 
 
 @pytest.mark.parametrize("table", ROOTS, ids=lambda table: table.name)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25 * EFFORT, deadline=None)
 @given(data=st.data(), extra_slots=st.integers(0, 2))
 def test_reads_what_the_stock_builder_writes(stock, table, data, extra_slots):
     row = data.draw(stock.rows_of(table))
@@ -24,7 +25,7 @@ def test_reads_what_the_stock_builder_writes(stock, table, data, extra_slots):
 
 
 @pytest.mark.parametrize("table", ROOTS, ids=lambda table: table.name)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25 * EFFORT, deadline=None)
 @given(data=st.data())
 def test_writes_what_the_stock_reader_reads(stock, table, data):
     row = data.draw(stock.rows_of(table))
@@ -33,7 +34,7 @@ def test_writes_what_the_stock_reader_reads(stock, table, data):
     assert stock.our_read(table, payload) == row
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80 * EFFORT, deadline=None)
 @given(data=st.data())
 def test_damaged_payloads_raise_format_errors_only(stock, data):
     table = data.draw(st.sampled_from(ROOTS))
@@ -128,7 +129,7 @@ def test_wrong_number_of_rows_is_refused():
         flatbuf.encode(schema.DIMENSION_NAME, flatbuf.Tables(2, {"name": ["a"]}))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * EFFORT, deadline=None)
 @given(
     st.one_of(
         st.lists(st.integers(0, 12), max_size=60),

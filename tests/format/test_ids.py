@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ def test_the_initial_snapshot_spells_its_name() -> None:
     assert encode_id(INITIAL_SNAPSHOT_ID) == "1CECHNKREP0F1RSTCMT0"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(ids)
 def test_round_trip(value: bytes) -> None:
     text = encode_id(value)
@@ -53,7 +54,7 @@ def test_round_trip(value: bytes) -> None:
     assert decode_id(text.lower(), len(value)) == value
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(st.lists(st.binary(min_size=12, max_size=12)))
 def test_texts_sort_like_ids_and_columns_like_both(values: list[bytes]) -> None:
     assert [encode_id(value) for value in sorted(values)] == sorted(map(encode_id, values))
@@ -86,7 +87,7 @@ def test_columns_refuse_ids_of_another_size() -> None:
         id_column([bytes(12), bytes(8), bytes(16)], 12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(st.lists(st.binary(min_size=12, max_size=12).map(encode_id) | st.text(max_size=20)))
 def test_columns_of_texts_are_read_as_the_texts_are(texts: list[str]) -> None:
     column, is_id = decode_ids(texts, 12)

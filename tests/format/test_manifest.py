@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -140,7 +141,7 @@ def some_refs(rank: int):
     return st.dictionaries(coords, kinds_of_ref, max_size=12)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80 * EFFORT, deadline=None)
 @given(
     refs=st.integers(0, 4).flatmap(lambda rank: st.tuples(st.just(rank), some_refs(rank))),
     others=some_refs(1),

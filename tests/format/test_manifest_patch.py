@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -135,7 +136,7 @@ cases = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * EFFORT, deadline=None)
 @given(case=cases, size=st.integers(0, 90), spec_version=st.sampled_from([1, 2]))
 def test_same_as_overlay(stock, case, size, spec_version):
     rng, rank, kinds, new_kinds = case
@@ -144,7 +145,7 @@ def test_same_as_overlay(stock, case, size, spec_version):
     checked(manifest_of(table, spec_version=spec_version), changed, stock)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40 * EFFORT, deadline=None)
 @given(case=cases, size=st.integers(32, 90))
 def test_same_as_overlay_of_stock_files(stock, case, size):
     rng, rank, kinds, new_kinds = case

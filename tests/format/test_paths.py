@@ -1,4 +1,5 @@
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +54,7 @@ segments = st.text("ab-é", min_size=1, max_size=3)
 legal = st.lists(segments, max_size=4).map(lambda parts: "/" + "/".join(parts))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(legal)
 def test_a_path_is_its_parent_and_name(path: str) -> None:
     above = paths.parent(path)
@@ -66,7 +67,7 @@ def test_a_path_is_its_parent_and_name(path: str) -> None:
         assert paths.is_descendant(path, above)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(legal, legal)
 def test_descendants_are_those_with_the_ancestor(path: str, group: str) -> None:
     assert paths.is_descendant(path, group) == (group in paths.ancestors(path))

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,7 +90,7 @@ def infos(draw: st.DrawFn) -> RepoInfo:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(infos())
 def test_round_trip(info: RepoInfo) -> None:
     data = encode_repo_info(info)
@@ -99,7 +100,7 @@ def test_round_trip(info: RepoInfo) -> None:
     assert encode_repo_info(again) == data
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(entry_lists(), id12)
 def test_the_table_holds_the_entries(entries: list[SnapshotEntry], unknown: bytes) -> None:
     table = SnapshotTable.from_entries(entries)
@@ -122,7 +123,7 @@ def test_the_table_holds_the_entries(entries: list[SnapshotEntry], unknown: byte
             table.ancestry(unknown)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(entry_lists())
 def test_inserting_one_by_one_builds_the_same_table(entries: list[SnapshotEntry]) -> None:
     table = SnapshotTable.from_entries([])
@@ -145,7 +146,7 @@ def test_parents_must_be_known() -> None:
         SnapshotTable.from_entries([replace(orphan, parent_id=None)] * 2)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(entry_lists(), st.data())
 def test_drop_and_reparent(entries: list[SnapshotEntry], data: st.DataObject) -> None:
     table = SnapshotTable.from_entries(entries)
@@ -181,7 +182,7 @@ def test_what_would_break_history_is_refused() -> None:
         table.reparent({bytes([0]) * 12: (bytes([3]) * 12, ())})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(st.lists(st.integers(-1, 8), min_size=9, max_size=9))
 def test_cycles_are_found(parents: list[int]) -> None:
     def ends(row: int) -> bool:
@@ -194,7 +195,7 @@ def test_cycles_are_found(parents: list[int]) -> None:
     assert has_cycle(np.array(parents, np.int32)) == (not all(map(ends, range(9))))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(st.lists(updates, max_size=6))
 def test_log_is_a_sequence(entries: list[UpdateEntry]) -> None:
     log = OpsLog.from_entries(entries)
@@ -219,7 +220,7 @@ def slow_push(
     return kept, None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(st.lists(updates, max_size=6), kinds, st.integers(1, 8))
 def test_push_cuts_where_the_rest_can_be_found(
     entries: list[UpdateEntry], kind: Any, limit: int

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from effort import EFFORT
 from flatbuffers.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,7 +66,7 @@ def snapshot_of(found: list[Node], spec_version: int = 2, **fields: Any) -> Snap
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(node_lists, st.sampled_from([1, 2]), id12, st.none() | id12, metadata, segment)
 def test_round_trip(
     found: list[Node],
@@ -154,7 +155,7 @@ def slow_nodes(payload: bytes) -> list[Any]:
     return found
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(node_lists)
 def test_the_flatbuffers_package_reads_the_same_nodes(found: list[Node]) -> None:
     snapshot = snapshot_of(found)
@@ -162,7 +163,7 @@ def test_the_flatbuffers_package_reads_the_same_nodes(found: list[Node]) -> None
     assert slow_nodes(payload) == list(snapshot.nodes)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(node_lists, st.lists(nodes, max_size=4), st.lists(path, max_size=4))
 def test_replace_is_a_dict_update(
     base: list[Node], upserts: list[Node], removed: list[str]
@@ -178,7 +179,7 @@ def test_replace_is_a_dict_update(
     assert result == NodeTable.from_nodes(expected.values())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(node_lists, path)
 def test_lookups(found: list[Node], wanted: str) -> None:
     table = NodeTable.from_nodes(found)
@@ -193,7 +194,7 @@ def test_lookups(found: list[Node], wanted: str) -> None:
     assert table.children(wanted) == {node.path[len(prefix) :]: node.id for node in direct}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(st.lists(nodes, max_size=8, unique_by=(lambda n: n.path, lambda n: n.id)), id8)
 def test_lookups_by_id(found: list[Node], unknown: bytes) -> None:
     table = NodeTable.from_nodes(found)
@@ -227,7 +228,7 @@ def test_nothing_replaced_is_the_same_table() -> None:
     assert NodeTable.empty().find_id(bytes(8)) is None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(st.lists(st.binary(max_size=20), max_size=60), st.booleans())
 def test_order_check(texts: list[bytes], is_sorted: bool) -> None:
     if is_sorted:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,7 +110,7 @@ logs = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * EFFORT, deadline=None)
 @given(logs, st.sampled_from([1, 2]))
 def test_round_trip(log, spec_version):
     data = encode_transaction_log(log, spec_version=spec_version)
@@ -166,7 +167,7 @@ def test_contradictions(stock):
         decode_transaction_log(log_with(one, one), "transactions/T")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100 * EFFORT, deadline=None)
 @given(logs, st.data())
 def test_damage_raises_format_errors_only(log, data):
     whole = unwrap(encode_transaction_log(log), FileKind.TRANSACTION_LOG, "t").payload

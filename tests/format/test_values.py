@@ -6,6 +6,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
+from effort import EFFORT
 from flatbuffers import flexbuffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,14 +69,14 @@ def test_bytes_of_the_reference(value: Any, flex: str, pack: str) -> None:
     assert decode_value(bytes.fromhex(flex), 2, "here") == value
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(values)
 def test_round_trips(value: Any) -> None:
     assert decode_flexbuffer(encode_flexbuffer(value), "here") == value
     assert decode_msgpack(encode_msgpack(value), "here") == value
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(values_with(st.text("abcXYZ_-0", max_size=20)))  # its keys are ASCII
 def test_the_library_reads_the_same(value: Any) -> None:
     assert flexbuffers.Loads(encode_flexbuffer(value)) == value
@@ -186,7 +187,7 @@ def test_shared_subtrees_do_not_multiply() -> None:
         decode_flexbuffer(bytes(data), "here")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_value_or_a_format_error(data: bytes) -> None:
     for decode in (decode_flexbuffer, decode_msgpack):
@@ -279,7 +280,7 @@ def test_to_plain_refuses(value: Any) -> None:
         to_plain(value)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60 * EFFORT)
 @given(st.dictionaries(text, values, max_size=4))
 def test_plain_values_stay_as_they_are(value: dict[str, Any]) -> None:
     assert to_plain(value) == value

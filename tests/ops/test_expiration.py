@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,7 +79,7 @@ def expected(info, older_than, branches_go, tags_go):
     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 * EFFORT)
 @given(states(), st.integers(-20, 150), st.booleans(), st.booleans())
 def test_any_history(info, older_than, branches_go, tags_go):
     flags = {"delete_expired_branches": branches_go, "delete_expired_tags": tags_go}

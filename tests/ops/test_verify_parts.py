@@ -4,6 +4,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
+from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -63,7 +64,7 @@ def slow_overlap(boxes):
     return [pair for pair in combinations(range(len(cells)), 2) if cells[pair[0]] & cells[pair[1]]]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300 * EFFORT)
 @given(
     st.integers(0, 3).flatmap(
         lambda rank: arrays.arrays(

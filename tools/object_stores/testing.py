@@ -7,12 +7,26 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
 
 from object_stores import SERVERS
+
+CERTIFICATES = Path(__file__).with_name("certificates")
+
+
+def trust_nobody() -> None:
+    """Have clients trust one certificate, of which the key is gone, in place of the system's.
+
+    Servers here speak plain HTTP, but every client reads all certificates that it could trust when
+    it is made, which takes longer than most of what a test does with it; without any it refuses to
+    be made.
+    """
+    os.environ["SSL_CERT_FILE"] = str(CERTIFICATES / "nobody.pem")
+    os.environ["SSL_CERT_DIR"] = str(CERTIFICATES)  # where none has the name that is looked for
 
 
 @dataclass(frozen=True)
