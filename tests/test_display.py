@@ -305,6 +305,7 @@ def shown_things(committed):
     yield from repo.feature_flags()
     yield repo.chunk_storage_stats()
     yield repo.storage_statistics(by="snapshot")
+    yield repo.storage_freed_by_expiring(WHEN)
     yield Conflict(ConflictType.ChunkDoubleUpdate, "/<a>", [[1], [2]])
     yield from STORES
     yield from map(simplest, subclasses(Settings))

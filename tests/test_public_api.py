@@ -229,6 +229,7 @@ SIGNATURES = {
     "Repository.total_chunks_storage_async": STATS,
     "Repository.storage_statistics": STATS.replace("*,", "*, by='array',"),
     "Repository.storage_added_by": STATS.replace("*,", "snapshot_id, *,"),
+    "Repository.storage_freed_by_expiring": EXPIRATION + STATS.split("*")[1],
     "Repository.inspect_snapshot": "self, snapshot_id",
     "Repository.inspect_snapshot_async": "self, snapshot_id",
     "Repository.inspect_repo_info": "self",

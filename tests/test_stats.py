@@ -1,9 +1,12 @@
 """Repository.chunk_storage_stats on real commits, and the record it returns."""
 
 import pickle
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import icechunk
 from icechunk.stats import ChunkStorageStats, StorageTable
@@ -144,6 +147,81 @@ async def test_twins_of_the_tables(repo):
     whole = ChunkStorageStats(60, 0, 6)
     assert (await repo.storage_statistics_async(by="branch")).whole == whole
     assert (await repo.storage_added_by_async(snapshot)).whole == whole
+
+
+FUTURE = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def random_history(repo, draw):
+    """Commits to two branches, and tags; returns the times between them."""
+    commit(repo, make)
+    times = []
+    for number in range(draw(st.integers(1, 6))):
+        tip = repo.lookup_branch(branch := draw(st.sampled_from(sorted(repo.list_branches()))))
+        times.append(repo.lookup_snapshot(tip).written_at + timedelta(microseconds=1))
+        match draw(st.sampled_from(["commit", "commit", "commit", "branch", "tag"])):
+            case "branch":
+                repo.create_branch(f"b{number}", tip)
+            case "tag":
+                repo.create_tag(f"t{number}", tip)
+            case "commit":
+                session = repo.writable_session(branch)
+                path, length = draw(st.sampled_from([("x", 6), ("y", 60)]))
+                start = draw(st.integers(0, length - 1))
+                zarr.open_array(session.store, path=path)[start : start + 20] = number + 2
+                session.commit(f"{number}")
+    return times
+
+
+@pytest.mark.parametrize("spec_version", [1, 2])
+@settings(max_examples=20)
+@given(data=st.data())
+def test_what_expiring_frees_is_what_is_collected_after_it(data, spec_version):
+    config = icechunk.RepositoryConfig(inline_chunk_threshold_bytes=8)
+    storage = icechunk.in_memory_storage()
+    repo = icechunk.Repository.create(storage, config, spec_version=spec_version)
+    when = data.draw(st.sampled_from(random_history(repo, data.draw)))
+    flags = {
+        "delete_expired_branches": data.draw(st.booleans()),
+        "delete_expired_tags": data.draw(st.booleans()),
+    }
+    before = repo.chunk_storage_stats()
+    snapshots = repo.storage_statistics(by="snapshot").ids
+    freed = repo.storage_freed_by_expiring(when, **flags)
+
+    repo.expire_snapshots(when, **flags)
+    after = repo.chunk_storage_stats()
+    assert freed.arrays.whole + after == before
+    left = repo.storage_statistics(by="snapshot").ids
+    assert sorted(freed.snapshots) == sorted(set(snapshots) - set(left))
+    assert repo.storage_freed_by_expiring(when, **flags).num_bytes == 0
+
+    if spec_version == 1:
+        return  # whose garbage is not collected
+    summary = repo.garbage_collect(FUTURE)
+    assert len(freed.snapshots) == summary.snapshots_deleted
+    assert freed.transaction_logs == summary.transaction_logs_deleted
+    assert freed.arrays.manifests == summary.manifests_deleted
+    assert freed.arrays.total.native_chunks.sum() == summary.chunks_deleted
+    assert freed.num_bytes == summary.bytes_deleted
+
+
+async def test_what_expiring_frees(repo):
+    commit(repo, make)
+    old = commit(repo, lambda store: zarr.open_array(store, path="y").__setitem__(..., 2))
+    commit(repo, lambda store: zarr.open_array(store, path="y").__setitem__(..., 3))
+    when = repo.lookup_snapshot(repo.lookup_branch("main")).written_at
+    freed = repo.storage_freed_by_expiring(when)
+    assert old in freed.snapshots
+    assert len(freed.snapshots) == 2
+    assert summary(freed.arrays) == {"/y": (120, 0)}
+    assert freed.transaction_logs == 0  # the last commit inherits them
+    assert f"num_bytes: {freed.num_bytes}\n" in repr(freed)
+    assert "/y" in freed._repr_html_()
+    twin = await repo.storage_freed_by_expiring_async(when)
+    assert (twin.snapshots, twin.num_bytes) == (freed.snapshots, freed.num_bytes)
+    with pytest.raises(TypeError, match="expected a datetime"):
+        repo.storage_freed_by_expiring("yesterday")
 
 
 def test_the_table(repo):

@@ -60,6 +60,7 @@ TWINNED = {
         "set_metadata",
         "set_status",
         "storage_added_by",
+        "storage_freed_by_expiring",
         "storage_statistics",
         "total_chunks_storage",
         "update_metadata",

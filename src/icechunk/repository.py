@@ -69,6 +69,7 @@ from icechunk.ops.inspect import (
 from icechunk.ops.log import Update
 from icechunk.ops.stats import ScanLimits, chunk_storage
 from icechunk.ops.usage.by import by_array, by_ref, by_snapshot, difference
+from icechunk.ops.usage.freed import freed_by
 from icechunk.ops.verify.tour import VerifyOptions
 from icechunk.repo.ancestry import branch_tip, snapshot_at, tag_target
 from icechunk.repo.context import RepoContext
@@ -101,7 +102,7 @@ from icechunk.repo.updates import (
 )
 from icechunk.session import AMENDING, Session
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
-from icechunk.stats import ChunkStorageStats, StorageTable
+from icechunk.stats import ChunkStorageStats, FreedStorage, StorageTable
 from icechunk.storage.attribution import Attribution, attributed
 from icechunk.storage.base import Storage
 from icechunk.storage.check import StorageCheck, check_storage
@@ -1649,12 +1650,12 @@ class Repository(Shown):
         )
         if by not in StorageTable.KINDS:
             raise ValueError(f"by must be one of {', '.join(StorageTable.KINDS)}, not {by!r}")
-        assets, info = self._context.assets, self._context.info()
+        assets, state = self._context.assets, self._context.state()
         if by == "array":
-            return by_array(assets, info, limits)
+            return by_array(assets, state, limits)
         if by == "snapshot":
-            return by_snapshot(assets, info, limits)
-        return by_ref(assets, info, by, limits)
+            return by_snapshot(assets, state, limits)
+        return by_ref(assets, state, by, limits)
 
     storage_statistics_async = in_thread(storage_statistics)
 
@@ -1702,12 +1703,72 @@ class Repository(Shown):
             max_decoded_manifest_mem_bytes,
             max_concurrent_manifest_fetches,
         )
-        info, snapshot = self._resolve(None, None, snapshot_id)
-        parent = info.snapshots.info(snapshot).parent_id
+        state, snapshot = self._resolve(None, None, snapshot_id)
+        parent = state.snapshots.info(snapshot).parent_id
         before = [] if parent is None else [parent]
-        return difference(self._context.assets, info, [snapshot], before, limits)
+        return difference(self._context.assets, state, [snapshot], before, limits)
 
     storage_added_by_async = in_thread(storage_added_by)
+
+    def storage_freed_by_expiring(
+        self,
+        older_than: datetime,
+        *,
+        delete_expired_branches: bool = False,
+        delete_expired_tags: bool = False,
+        max_snapshots_in_memory: int = 50,
+        max_compressed_manifest_mem_bytes: int = 512 * 2**20,
+        max_decoded_manifest_mem_bytes: int = 4 * 2**30,
+        max_concurrent_manifest_fetches: int = 500,
+    ) -> FreedStorage:
+        """Tell what `expire_snapshots` would leave to garbage collection, given the same arguments.
+
+        What no branch or tag leads to now is garbage already, and not told. Nothing is changed.
+
+        Parameters
+        ----------
+        older_than
+            Snapshots written before this time expire.
+        delete_expired_branches, delete_expired_tags
+            Whether branches and tags of expired snapshots are to go, too.
+        max_snapshots_in_memory, max_compressed_manifest_mem_bytes, \
+        max_decoded_manifest_mem_bytes, max_concurrent_manifest_fetches
+            See `chunk_storage_stats`.
+
+        Raises
+        ------
+        TypeError
+            `older_than` is no datetime, or has no time zone.
+        ValueError
+            A limit is zero or less.
+        StorageError, FormatError
+            A snapshot or manifest cannot be read.
+
+        Notes
+        -----
+        Reads every snapshot once, and every manifest if some are freed at all; lists the snapshots
+        and transaction logs. A collection deletes by age: what is younger than it is told goes
+        later.
+
+        See Also
+        --------
+        plan_expiration : Says which snapshots go and why.
+        plan_garbage_collection : Says what is garbage now, object by object.
+        """
+        limits = _scan_limits(
+            max_snapshots_in_memory,
+            max_compressed_manifest_mem_bytes,
+            max_decoded_manifest_mem_bytes,
+            max_concurrent_manifest_fetches,
+        )
+        plan = self.plan_expiration(
+            older_than,
+            delete_expired_branches=delete_expired_branches,
+            delete_expired_tags=delete_expired_tags,
+        )
+        return freed_by(self._context.assets, self._context.state(), plan, limits)
+
+    storage_freed_by_expiring_async = in_thread(storage_freed_by_expiring)
 
     # --- inspection ----------------------------------------------------------------------------
 

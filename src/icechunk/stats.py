@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from icechunk._display import Block, Lines, Shown
+from icechunk._display import Block, Lines, Shown, datetime_text
 from icechunk._plain import first_line, shortened, width
 
-__all__ = ["ChunkStorageStats", "StorageColumns", "StorageTable"]
+__all__ = ["ChunkStorageStats", "FreedStorage", "StorageColumns", "StorageTable"]
 
 #: Rows that a table shows.
 SHOWN: Final = 20
@@ -114,6 +115,9 @@ class StorageTable(Shown):
     """Id of the node, of the snapshot, or of the snapshot that the ref points to."""
     whole: ChunkStorageStats
     """Everything that was looked at, each chunk once."""
+    manifests: int
+    """Manifests of all rows, each once."""
+    manifest_bytes: int
     total: StorageColumns
     """What each row refers to."""
     exclusive: StorageColumns
@@ -164,6 +168,7 @@ class StorageTable(Shown):
     def _block(self) -> Block:
         parts: dict[str, object] = {"by": self.by}
         parts |= asdict(self.whole)
+        parts["manifest_bytes"] = self.manifest_bytes
         parts["rows"] = Lines(tuple(self._lines())) if len(self) else "none"
         return Block.of("icechunk.stats.StorageTable", parts)
 
@@ -201,3 +206,40 @@ class StorageTable(Shown):
         ]
         more = len(self) - SHOWN
         return [*shown, f"... and {more} more"] if more > 0 else shown
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FreedStorage(Shown):
+    """What an expiration leaves to garbage collection: all that only expired snapshots need."""
+
+    older_than: datetime
+    snapshots: tuple[str, ...]
+    """Ids of the snapshots that branches and tags lead to now, and would not then, sorted."""
+    snapshot_bytes: int
+    """Bytes of their files."""
+    transaction_logs: int
+    """Their logs, but for those that snapshots inherit that stay."""
+    transaction_log_bytes: int
+    arrays: StorageTable
+    """What they refer to and no snapshot that stays does, by array; in ``arrays.whole`` and
+    ``arrays.manifest_bytes`` each chunk and manifest once."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all objects that become garbage: snapshots, logs, manifests and chunks."""
+        metadata = self.snapshot_bytes + self.transaction_log_bytes + self.arrays.manifest_bytes
+        return metadata + self.arrays.whole.native_bytes
+
+    def _block(self) -> Block:
+        return Block.of(
+            "icechunk.stats.FreedStorage",
+            {
+                "older_than": datetime_text(self.older_than),
+                "num_bytes": self.num_bytes,
+                "snapshots": len(self.snapshots),
+                "snapshot_bytes": self.snapshot_bytes,
+                "transaction_logs": self.transaction_logs,
+                "transaction_log_bytes": self.transaction_log_bytes,
+                "arrays": self.arrays,
+            },
+        )

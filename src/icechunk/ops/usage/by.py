@@ -93,7 +93,7 @@ def difference(
         "array",
         tuple(names[row][0] for row in order),
         tuple(names[row][1] for row in order),
-        tally.whole(),
+        *tally.whole(),
         total.take(order),
         exclusive.take(order),
     )
@@ -118,7 +118,7 @@ def by_snapshot(assets: AssetManager, state: RepoState, limits: ScanLimits) -> S
         "snapshot",
         tuple(table.messages[row].decode() for row in rows),
         tuple(map(encode_id, ids)),
-        tally.whole(),
+        *tally.whole(),
         tally.columns(len(ids), all_of),
         tally.columns(len(ids), only),
         tally.columns(len(ids), added),
@@ -142,7 +142,7 @@ def by_ref(assets: AssetManager, state: RepoState, kind: str, limits: ScanLimits
         kind,
         tuple(refs[row][0] for row in rows),
         tuple(encode_id(refs[row][1]) for row in rows),
-        tally.whole(),
+        *tally.whole(),
         tally.columns(len(refs), all_of).take(rows),
         tally.columns(len(refs), only).take(rows),
     )

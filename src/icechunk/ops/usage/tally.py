@@ -71,12 +71,14 @@ class Tally:
             found += selected.T.astype(np.uint64) @ totals[first:last][counts]
         return StorageColumns(*np.ascontiguousarray(found.T))
 
-    def whole(self) -> ChunkStorageStats:
-        """Add up everything, each chunk once."""
-        totals = self._totals()
-        counted = totals[~self._sets.having(DISCOUNTED)]
-        native, _, virtual, _, inlined, *_ = counted.sum(axis=0, dtype=np.uint64).tolist()
-        return ChunkStorageStats(native, virtual, inlined)
+    def whole(self) -> tuple[ChunkStorageStats, int, int]:
+        """Add up all chunks, each once, and all manifests: how many, and their bytes."""
+        counted = self._totals()[~self._sets.having(DISCOUNTED)]
+        sums = StorageColumns(*counted.sum(axis=0, dtype=np.uint64)[:, None])
+        chunks = ChunkStorageStats(
+            int(sums.native_bytes[0]), int(sums.virtual_bytes[0]), int(sums.inlined_bytes[0])
+        )
+        return chunks, int(sums.manifests[0]), int(sums.manifest_bytes[0])
 
     def _totals(self) -> npt.NDArray[np.uint64]:
         """Bytes and number of each kind for every set: ``(sets, 8)``, in the order of columns."""
