@@ -110,6 +110,10 @@ def test_scalar_arrays(session, store):
         ("a/c/0", "vcc://nobody/x", 1, ErrorKind.NO_CONTAINER_FOR_VIRTUAL_CHUNK),
         ("a/c/0", FILES + "../secret", 1, ErrorKind.NO_CONTAINER_FOR_VIRTUAL_CHUNK),
         ("a/c/0", FILES + "..%2fsecret", 1, ErrorKind.INVALID_VIRTUAL_REF),
+        ("a/c/0", PREFIX + "a//b", 1, ErrorKind.INVALID_VIRTUAL_REF),
+        ("a/c/0", PREFIX + "./b", 1, ErrorKind.INVALID_VIRTUAL_REF),
+        ("a/c/0", PREFIX + "a/../b", 1, ErrorKind.INVALID_VIRTUAL_REF),
+        ("a/c/0", PREFIX + "a/", 1, ErrorKind.INVALID_VIRTUAL_REF),
     ],
 )
 def test_refused_references(session, store, key, location, length, kind):
@@ -133,6 +137,19 @@ def test_containers_need_not_exist_yet(session, store):
         validate_container=False,
     )  # fmt: skip
     assert "error parsing" in message
+
+
+def test_keys_that_only_others_can_read(session, store):
+    """Real buckets have them, so who reads otherwise may refer to them, knowingly."""
+    location = PREFIX + "a//b"
+    message = fails(
+        ErrorKind.INVALID_VIRTUAL_REF, store.set_virtual_ref, "a/c/0", location, offset=0, length=1
+    )
+    assert location in message
+    assert "copy the object" in message
+    assert "without validating" in message
+    store.set_virtual_ref("a/c/0", location, offset=0, length=1, validate_container=False)
+    assert [ref[0] for ref in refs(session).values()] == [location]
 
 
 @pytest.mark.parametrize("checksum", [datetime(2024, 1, 1), 5, b"x"])
@@ -367,8 +384,9 @@ def test_odd_locations_among_plain_ones_are_stored_as_alone(session, store, odd)
     def together():
         return store.set_virtual_refs_arr("a", (4,), locations, uint64(*[0] * 4), uint64(*[1] * 4))
 
-    if odd == "\x7f":
+    if odd in ("//b", "/../x", "/", "\x7f"):
         fails(ErrorKind.INVALID_VIRTUAL_REF, together)
+        fails(ErrorKind.INVALID_VIRTUAL_REF, lambda: alone(1))
         return
     assert together() is None
     expected = refs(session)

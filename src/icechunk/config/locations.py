@@ -29,8 +29,6 @@ _ENCODED_IN_REST = re.compile(r'[ "<>\x80-\U0010ffff]')
 ODD_PRINTABLE: Final = '%\\?#"<>`{}'
 """Printable ASCII that URLs encode, or give a meaning."""
 _ODD = re.compile(rf"[^!-~]|[{re.escape(ODD_PRINTABLE)}]")
-_LITERAL_KEYS: Final = ("s3", "tigris")
-"""Where a key may have any segments: others may be able to read what we are not."""
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
@@ -102,8 +100,7 @@ class Containers:
         known, place, url = self._resolve(location)
         if known is None or not _is_below(place, known.place):
             return None
-        if place.scheme not in _LITERAL_KEYS:
-            _check_segments(place.path, url)
+        _check_segments(place.path, url)
         return known.container
 
     def target(self, location: str) -> Target:
@@ -193,7 +190,8 @@ def _check_segments(path: str, location: str) -> None:
     if any(part in ("", ".", "..") for part in path[1:].split("/")):
         raise InvalidInputError(
             f"the virtual chunk location {location} cannot be addressed: its path has empty (//), "
-            "'.' or '..' segments, or ends in a slash",
+            "'.' or '..' segments, or ends in a slash; copy the object to a key without them or, "
+            "for other readers only, set the reference without validating containers",
             ErrorKind.INVALID_VIRTUAL_REF,
         )
 
