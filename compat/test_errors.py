@@ -60,6 +60,9 @@ DELIBERATE = {
 }
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def outcomes(ours: Side, theirs: Oracle) -> dict[str, tuple[object, object]]:
     mine, other = (side.call("bad_calls.outcomes") for side in (ours, theirs))

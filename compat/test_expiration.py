@@ -66,6 +66,7 @@ def expire_twice(path: str, sides: tuple[Side, Side], older_than: int, **flags: 
     assert first[1][0] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_random_histories(
     seed: int, exchange: tuple[Side, Side], repo_path: str, ours: Side, theirs: Oracle
@@ -83,6 +84,7 @@ def test_random_histories(
         expire_twice(repo_path, (ours, theirs), older_than, **chance.choice(FLAGS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_the_other_side_goes_on(
     seed: int, exchange: tuple[Side, Side], repo_path: str, ours: Side, theirs: Oracle

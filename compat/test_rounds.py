@@ -8,6 +8,7 @@ import pytest
 from oracle import Oracle, Side
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "rounds"), [("bare", 8), ("forks", 4), ("hierarchy", 1)])
 def test_taking_turns(exchange: tuple[Side, Side], start: str, rounds: int, repo_path: str) -> None:
     exchange[0].call(f"scenarios.{start}", path=repo_path)

@@ -20,7 +20,7 @@ from model.repository import Outcome, Step
 from model.values import differences
 from oracle import Oracle, Side
 
-EXAMPLES = 25
+EXAMPLES = 16
 
 
 class Pair:

@@ -19,6 +19,8 @@ FLAGS = {
 }
 MOMENTS = ["new aside", "old 2", "new 1"]
 """What is older than these commits expires: the old ones, some of them, all but the tip of main."""
+CASES = [(flags, "old 2") for flags in FLAGS]
+CASES += [("all old refs go", before) for before in MOMENTS if before != "old 2"]
 
 
 def collecting(sides: Sides) -> Sides:
@@ -33,8 +35,8 @@ def written(repo_path: str, spec_1_sides: Sides) -> str:
     return repo_path
 
 
-@pytest.mark.parametrize("before", MOMENTS)
-@pytest.mark.parametrize("flags", FLAGS)
+@pytest.mark.slow
+@pytest.mark.parametrize(("flags", "before"), CASES)
 def test_all_expire_the_same(flags: str, before: str, written: str, spec_1_sides: Sides) -> None:
     done: dict[str, list[Any]] = {}
     for name, copy in copies(written, spec_1_sides).items():

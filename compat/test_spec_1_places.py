@@ -10,6 +10,8 @@ from interop import histories
 from oracle import Side
 from test_spec_1_names import ODD
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(bucket: str) -> str:

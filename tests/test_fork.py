@@ -267,7 +267,7 @@ def test_forks_amid_threads_at_work(tmp_path, place):
         commits = sum(1 for _ in repo.ancestry(branch="main"))
         print(json.dumps([len(answers), commits > 2]))
     """
-    rounds = 6 if "s3" in place else 25
+    rounds = 6 if "s3" in place else 14
     setup = f"ROUNDS = {rounds}\nrepo = Repository.create({place}, CONFIG)\n"
     assert run(tmp_path, program, setup=setup, timeout=280) == [2 * rounds, True]
 

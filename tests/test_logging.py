@@ -115,19 +115,19 @@ def test_the_environment_asks_for_silence():
     assert (out, err) == ("app: icechunk.assets.cache\n", "")
 
 
-@pytest.mark.parametrize(
-    "name", ["icechnk", "icechumk", "Icechunks", "iceshunk::session", "icechu"]
-)
-def test_misspellings_get_a_hint(name):
-    out, err = run("", ICECHUNK_LOG=f"{name}=debug")
-    first = name.split("::")[0]
+def test_misspellings_get_a_hint():
+    names = ["icechnk", "icechumk", "Icechunks", "iceshunk::session", "icechu"]
+    out, err = run("", ICECHUNK_LOG=",".join(f"{name}=debug" for name in names))
     assert out == ""
-    assert err == f"WARNING: Did you mean 'icechunk' instead of '{first}' in log filter?\n"
+    assert err.splitlines() == [
+        f"WARNING: Did you mean 'icechunk' instead of '{name.split('::')[0]}' in log filter?"
+        for name in names
+    ]
 
 
-@pytest.mark.parametrize("name", ["iceck", "icechunk", "icechunk_storage", "zarr", "hyper::client"])
-def test_other_names_get_none(name):
-    assert run("", ICECHUNK_LOG=f"{name}=warn") == ("", "")
+def test_other_names_get_none():
+    names = ["iceck", "icechunk", "icechunk_storage", "zarr", "hyper::client"]
+    assert run("", ICECHUNK_LOG=",".join(f"{name}=warn" for name in names)) == ("", "")
 
 
 def test_nonsense_is_reported_and_ignored():

@@ -87,6 +87,7 @@ def test_no_commit_is_lost_or_doubled(server, place, fault):
         assert ("unknown" in outcomes) is fault.before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", named(f for f in FAULTS if "as if" not in f.name))
 def test_one_fault_is_survived_where_requests_are_repeated(server, place, fault):
     outcomes = sweep_commits(server, place, fault, 3)
@@ -111,7 +112,7 @@ def test_stalls_are_waited_out_by_default(fault, effort):
     """All at the same time, on servers of their own: a deep run waits as long as a stall can be."""
 
     def commit(number):
-        with S3Stub(stall_seconds=1 if effort == 1 else STALL_SECONDS) as stub:
+        with S3Stub(stall_seconds=1 if 1 * effort == 1 else STALL_SECONDS) as stub:
             place = storage_in(stub, "case"), "case"
             make_old(place[0], None)
             outcome = attempt_commit(
@@ -146,7 +147,12 @@ def test_nothing_wrong_is_read(server, place, fault, tries):
             del server.requests[requests:]
 
 
-@pytest.mark.parametrize("fault", named([f for f in FAULTS if "429" not in f.name]))
+ALIKE = ("429", "503 with Retry-After", "500 after")
+"""Refusals that a client which repeats no request takes for the other ones."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", named([f for f in FAULTS if f.name not in ALIKE]))
 def test_forks_come_back_whole_or_not_at_all(server, place, fault):
     for _, arm in each_request(server, fault):
         storage, prefix = place()

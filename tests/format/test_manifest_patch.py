@@ -256,6 +256,7 @@ def test_files_of_the_reference(stock, monkeypatch):
     assert refused <= seen // 3, "only those with a location dictionary"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", ["n", "i", "v", "niv"])
 @pytest.mark.parametrize("inserting", [False, True])
 def test_repeated_patches_are_bounded(stock, kinds, inserting):
@@ -345,6 +346,7 @@ def test_repeated_references_are_not_patched(stock):
         assert refs(opened(patch(manifest, table.take([single]))).table(NODE)) == refs(table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", ["n", "niv"])
 @pytest.mark.parametrize("writer", ["ours", "stock", "patched"])
 def test_damage(stock, writer, kinds):

@@ -27,6 +27,7 @@ def test_fork_and_merge(tmp_path):
     assert "12 chunks" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("iris_sample_data") is None, reason="needs iris-sample-data")
 def test_distributed_write(tmp_path):
     done = run("distributed_write.py", cwd=tmp_path)

@@ -36,7 +36,7 @@ def on_disk(folder: Path) -> type[RepositoryMachine]:
 
 @pytest.mark.parametrize("place", ["memory", "local"])
 def test_a_repository_is_what_its_history_says(place, tmp_path, effort):
-    machine, examples = (InMemory, 50) if place == "memory" else (on_disk(tmp_path), 25)
+    machine, examples = (InMemory, 50) if place == "memory" else (on_disk(tmp_path), 12)
     run_state_machine_as_test(
         machine, settings=settings(max_examples=examples * effort, stateful_step_count=30)
     )

@@ -77,14 +77,14 @@ def test_killed_writers_leave_a_whole_object_and_no_lock(storage, write):
                 storage.put_if("repo", data, storage.get_versioned("repo")[1])
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    for attempt in range(5):
+    for attempt in range(3):
         worker = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(program)],
             stdout=subprocess.PIPE,
             env=environment,
         )
         assert worker.stdout.readline() == b"ready\n"
-        time.sleep(0.005 + 0.0037 * attempt)
+        time.sleep(0.005 + 0.0061 * attempt)
         worker.send_signal(signal.SIGKILL)
         worker.wait()
         worker.stdout.close()
