@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,25 +23,39 @@ def build(path: str, seed: int, steps: int = 40, **options: Any) -> None:
     """Make a repository with branches, tags, resets, amended and detached snapshots."""
     chance = random.Random(seed)
     repo = icechunk.Repository.create(storage_at(path), **options)
-    _go_on(repo, chance, steps, [repo.lookup_branch("main")])
+    take_steps(repo, chance, steps, [repo.lookup_branch("main")])
 
 
 def go_on(path: str, seed: int, steps: int = 15) -> None:
     """Make more of the same history."""
     repo = open_repository(path)
     tips = [repo.lookup_branch(name) for name in sorted(repo.list_branches())]
-    _go_on(repo, random.Random(seed), steps, tips)
+    take_steps(repo, random.Random(seed), steps, tips)
 
 
-def _go_on(
-    repo: icechunk.Repository, chance: random.Random, steps: int, snapshots: list[str]
+def _nothing(_: icechunk.Session) -> None:
+    pass
+
+
+def take_steps(
+    repo: icechunk.Repository,
+    chance: random.Random,
+    steps: int,
+    snapshots: list[str],
+    edit: Callable[[icechunk.Session], None] = _nothing,
 ) -> None:
+    """Do one random thing after the other; `edit` says what each session changes."""
     for number in range(steps):
-        _step(repo, chance, snapshots, f"{chance.choice('abcxyz')}{number} {len(snapshots)}")
+        name = f"{chance.choice('abcxyz')}{number} {len(snapshots)}"
+        _step(repo, chance, snapshots, name, edit)
 
 
 def _step(
-    repo: icechunk.Repository, chance: random.Random, snapshots: list[str], name: str
+    repo: icechunk.Repository,
+    chance: random.Random,
+    snapshots: list[str],
+    name: str,
+    edit: Callable[[icechunk.Session], None],
 ) -> None:
     branch = chance.choice(sorted(repo.list_branches()))
     snapshot = chance.choice(snapshots[-12:])
@@ -51,6 +66,7 @@ def _step(
     tags = sorted(repo.list_tags())
     if action == "commit":
         session = repo.writable_session(branch)
+        edit(session)
         snapshots.append(session.commit(name, allow_empty=True))
     elif (
         action == "amend"
@@ -58,9 +74,12 @@ def _step(
         and len(list(repo.ancestry(branch=branch))) > 1
     ):
         session = repo.writable_session(branch)
+        edit(session)
         snapshots.append(session.amend(f"amended {name}", allow_empty=True))
     elif action == "flush":
-        snapshots.append(repo.writable_session(branch).flush(f"aside {name}"))
+        session = repo.writable_session(branch)
+        edit(session)
+        snapshots.append(session.flush(f"aside {name}"))
     elif action == "create":
         repo.create_branch(name, snapshot)
     elif action == "reset":
