@@ -23,7 +23,7 @@ from icechunk.repo.entry_v1 import EntryPointV1
 from icechunk.repo.state import RepoState
 from icechunk.repo.updates import DeleteBranch, DeleteTag
 
-__all__ = ["expire_refs", "plan_refs", "rewrite_parents"]
+__all__ = ["as_stored", "expire_refs", "plan_refs", "rewrite_parents"]
 
 REWRITES_AT_ONCE = 8
 
@@ -72,7 +72,7 @@ def expire_refs(context: RepoContext, entry: EntryPointV1, rule: Rule) -> set[st
     """
     context.require_writable()
     entry.require_not_migrated()
-    found = find_expired_refs(_as_stored(context), rule)
+    found = find_expired_refs(as_stored(context), rule)
     rewrite_parents(context.assets, found.parents)
     entry.history.reparent(found.parents)
     for tag, target in found.tags.items():
@@ -86,11 +86,11 @@ def expire_refs(context: RepoContext, entry: EntryPointV1, rule: Rule) -> set[st
 
 def plan_refs(context: RepoContext, rule: Rule) -> ExpirationPlan:
     """Say what `expire_refs` would do."""
-    state = _as_stored(context)
+    state = as_stored(context)
     return plan_of_refs(state, rule, find_expired_refs(state, rule))
 
 
-def _as_stored(context: RepoContext) -> RepoState:
+def as_stored(context: RepoContext) -> RepoState:
     """Return the state with nothing in memory: others may have shortened histories, too."""
     assets = AssetManager(context.storage, context.assets.settings)
     return EntryPointV1(context.storage, assets).state()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from icechunk.ops.garbage.delete import DeleteLimits
 from icechunk.ops.garbage.find import Garbage, find_garbage
 from icechunk.ops.garbage.rule import Limits, Rule
-from icechunk.ops.garbage.run import WHAT, delete_garbage
+from icechunk.ops.garbage.run import delete_garbage
+from icechunk.ops.garbage.source import Source, StateSource
+from icechunk.ops.garbage.source_v1 import RefsSource
 from icechunk.ops.garbage.summary import GCSummary
 from icechunk.ops.garbage.tell import Tell
 from icechunk.repo.context import RepoContext
@@ -15,7 +17,10 @@ __all__ = ["collect", "find"]
 
 def find(context: RepoContext, rule: Rule, limits: Limits, tell: Tell) -> Garbage:
     """Find the garbage of a repository; see `find_garbage`."""
-    return find_garbage(context.assets, lambda: context.info(WHAT), rule, limits, tell)
+    source: Source = StateSource(context)
+    if context.spec_version == 1:
+        source = RefsSource(context)
+    return find_garbage(context.assets, source, rule, limits, tell)
 
 
 def collect(

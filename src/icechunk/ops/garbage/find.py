@@ -16,16 +16,17 @@ import numpy as np
 
 from icechunk.assets.manager import AssetManager
 from icechunk.assets.workers import Workers
+from icechunk.errors import SnapshotNotFoundError
 from icechunk.format.layout import CHUNKS, MANIFESTS, SNAPSHOTS, TRANSACTIONS
-from icechunk.format.repo_info import RepoInfo
-from icechunk.ops.garbage.kept import logs_of, rows_to_keep, state_with
-from icechunk.ops.garbage.listing import Unused, is_young, old_backups, unused
+from icechunk.ops.garbage.kept import Mask
+from icechunk.ops.garbage.listing import Unused, old_backups, unused
 from icechunk.ops.garbage.objects import GarbageObjects
 from icechunk.ops.garbage.reach import chunks_of, ids_of, manifests_of
 from icechunk.ops.garbage.rule import Limits, Rule
+from icechunk.ops.garbage.source import Source, Stays
 from icechunk.ops.garbage.tell import Tell
 from icechunk.ops.id_sets import END, GrowingIds, Ids, SortedIds
-from icechunk.storage.base import ObjectInfo, ObjectNotFound, Storage
+from icechunk.storage.base import ObjectInfo, ObjectNotFound
 
 __all__ = ["FOLDERS", "Garbage", "find_garbage", "spare"]
 
@@ -37,12 +38,11 @@ MAX_WALKS: Final = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Garbage:
-    """What was found in one state of a repository, and what was known of the rest."""
+    """What was found, and what was known of the rest."""
 
     rule: Rule
-    state: RepoInfo
-    dropped: SortedIds
-    """Snapshots to leave the history."""
+    stays: Stays
+    """The history as it was when it was looked for."""
     objects: dict[str, GarbageObjects]
     """By folder, in the order of deletion."""
     backups: tuple[ObjectInfo, ...]
@@ -55,14 +55,9 @@ class Garbage:
     kept_manifests: SortedIds
     """The same of manifests."""
 
-    @property
-    def state_us(self) -> int:
-        """Time of the last update of the state, microseconds; 0 for a state without a log."""
-        return self.state.updates[0].updated_at if len(self.state.updates) else 0
-
 
 def find_garbage(
-    assets: AssetManager, load: Callable[[], RepoInfo], rule: Rule, limits: Limits, tell: Tell
+    assets: AssetManager, source: Source, rule: Rule, limits: Limits, tell: Tell
 ) -> Garbage:
     """Find what may be deleted. Writes nothing.
 
@@ -70,8 +65,8 @@ def find_garbage(
     ----------
     assets
         Over the storage.
-    load
-        Returns the state stored now.
+    source
+        Where the history is.
     rule
         What is garbage.
     limits
@@ -81,31 +76,25 @@ def find_garbage(
 
     Raises
     ------
-    StorageError, FormatError
+    StorageError, FormatError, SnapshotNotFoundError
         Something that is needed cannot be read; then garbage cannot be told from what it needs.
     """
     for walk in range(MAX_WALKS):
-        info = load()
         try:
-            return _find(assets, info, rule, limits, tell)
-        except ObjectNotFound as error:
-            now = load().snapshots
-            if walk + 1 == MAX_WALKS or (now.locate(info.snapshots.ids) >= 0).all():
+            return _find(assets, source.look(rule), rule, limits, tell)
+        except (ObjectNotFound, SnapshotNotFoundError) as error:
+            if walk + 1 == MAX_WALKS or not source.has_lost_some():
                 error.add_note("while looking for what must be kept; `verify` tells more")
                 raise
     raise AssertionError("unreachable")
 
 
-def _find(assets: AssetManager, info: RepoInfo, rule: Rule, limits: Limits, tell: Tell) -> Garbage:
-    storage, table = assets.storage, info.snapshots
-    keeps = rows_to_keep(info, _young_rows(storage, info, rule))
-    snapshots = SortedIds.of(table.ids[keeps])
-    dropped = SortedIds.of(table.ids[~keeps])
-    logs = logs_of(state_with(info, keeps).snapshots)
+def _find(assets: AssetManager, stays: Stays, rule: Rule, limits: Limits, tell: Tell) -> Garbage:
+    storage = assets.storage
     found = {folder: Unused(folder) for folder in FOLDERS}
     listed = 0
 
-    def collect(folder: str, kept: SortedIds, covers: Callable[[Ids], _Mask] = _everything) -> None:
+    def collect(folder: str, kept: SortedIds, covers: Callable[[Ids], Mask] = _everything) -> None:
         nonlocal listed
         before = listed
 
@@ -117,7 +106,7 @@ def _find(assets: AssetManager, info: RepoInfo, rule: Rule, limits: Limits, tell
         unused(storage, kept, rule, found[folder], covers, seen)
 
     with Workers(storage.is_local, "icechunk-garbage") as workers:
-        files = manifests_of(assets, workers, table.ids[keeps], limits.scan, tell)
+        files = manifests_of(assets, workers, stays.snapshots.column, limits.scan, tell)
         manifests = ids_of(files)
         begin = 0
         while begin < END:
@@ -127,37 +116,22 @@ def _find(assets: AssetManager, info: RepoInfo, rule: Rule, limits: Limits, tell
             collect(CHUNKS, chunks.sorted(), chunks.covers)
             begin = chunks.end
     collect(MANIFESTS, manifests)
-    collect(TRANSACTIONS, logs)
-    collect(SNAPSHOTS, snapshots)
+    collect(TRANSACTIONS, stays.logs)
+    collect(SNAPSHOTS, stays.snapshots)
     return Garbage(
         rule,
-        info,
-        dropped,
+        stays,
         {folder: found[folder].objects() for folder in FOLDERS},
         tuple(old_backups(storage, rule)),
         sum(item.young for item in found.values()),
         sum(item.young_bytes for item in found.values()),
-        snapshots,
+        stays.snapshots,
         manifests,
     )
 
 
-_Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
-
-
-def _everything(ids: Ids) -> _Mask:
+def _everything(ids: Ids) -> Mask:
     return np.ones(len(ids), np.bool_)
-
-
-def _young_rows(storage: Storage, info: RepoInfo, rule: Rule) -> _Mask:
-    """Tell which snapshots stay for their age, or as nobody has agreed to their going."""
-    table = info.snapshots
-    stays = np.zeros(len(table), np.bool_)
-    rows = np.flatnonzero(~rows_to_keep(info, stays))
-    stays[rows] = is_young(storage, SNAPSHOTS, table.ids[rows], rule.older_than_us)
-    if rule.bounds is not None:
-        stays |= ~rule.bounds.dropped.has(table.ids)
-    return stays
 
 
 def spare(
@@ -181,9 +155,6 @@ def spare(
     return replace(
         garbage,
         objects=objects,
-        dropped=SortedIds.of(
-            garbage.dropped.column[~SortedIds.of(snapshots).has(garbage.dropped.column)]
-        ),
         kept_snapshots=garbage.kept_snapshots | SortedIds.of(snapshots),
         kept_manifests=garbage.kept_manifests | manifests,
     )

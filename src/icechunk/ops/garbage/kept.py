@@ -18,7 +18,7 @@ from icechunk.ops.id_sets import SortedIds
 from icechunk.ops.inheritance import inherit, without
 from icechunk.ops.stats import reachable_rows
 
-__all__ = ["logs_of", "rows_to_keep", "state_with"]
+__all__ = ["Mask", "logs_of", "rows_to_keep", "state_with"]
 
 Mask = npt.NDArray[np.bool_]
 

@@ -11,10 +11,10 @@ from icechunk.format.ids import OBJECT_ID_SIZE, decode_ids
 from icechunk.format.layout import OVERWRITTEN, backup_time_us
 from icechunk.ops.garbage.objects import GarbageObjects
 from icechunk.ops.garbage.rule import Rule
-from icechunk.ops.id_sets import Ids, SortedIds
+from icechunk.ops.id_sets import Ids, SortedIds, no_ids
 from icechunk.storage.base import ObjectInfo, Storage
 
-__all__ = ["Unused", "is_young", "old_backups", "unused"]
+__all__ = ["Unused", "is_young", "old_backups", "unused", "young_ids"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -101,6 +101,20 @@ def is_young(storage: Storage, folder: str, ids: Ids, older_than_us: int) -> Mas
         found = found.keep(found.modified_us < older_than_us)
         old |= SortedIds.of(found.id_bytes).has(ids)
     return ~old
+
+
+def young_ids(storage: Storage, folder: str, older_than_us: int) -> Ids:
+    """Return the ids of all objects of a folder that are not older than that."""
+
+    def is_wanted(names: Sequence[str]) -> list[bool]:
+        found: list[bool] = decode_ids(names, OBJECT_ID_SIZE)[1].tolist()
+        return found
+
+    parts = [no_ids()]
+    for batch in storage.list_where(folder, is_wanted):
+        found = _columns(folder, batch)
+        parts.append(found.id_bytes[found.modified_us >= older_than_us])
+    return np.concatenate(parts)
 
 
 def old_backups(storage: Storage, rule: Rule) -> list[ObjectInfo]:

@@ -70,9 +70,10 @@ class GarbagePlan(Shown):
     older_than
         Only objects stored before this go, by the clock of the store.
     made_from
-        Time of the last update of the repository that the plan knows of.
+        Time of the last update of the repository that the plan knows of; None in spec version 1.
     dropped
-        Snapshots that no branch or tag leads to and that leave the history, oldest first.
+        Snapshots that no branch or tag leads to and that leave the history, oldest first. None in
+        spec version 1, where files are all there is of a history.
     snapshots
         Files of snapshots that leave the history or never were in it.
     transaction_logs
@@ -90,7 +91,7 @@ class GarbagePlan(Shown):
     """
 
     older_than: datetime
-    made_from: datetime
+    made_from: datetime | None = None
     dropped: tuple[DroppedSnapshot, ...] = ()
     snapshots: GarbageObjects = field(default_factory=lambda: GarbageObjects.none(SNAPSHOTS))
     transaction_logs: GarbageObjects = field(
@@ -165,7 +166,7 @@ class GarbagePlan(Shown):
             "icechunk.ops.GarbagePlan",
             {
                 "older_than": datetime_text(self.older_than),
-                "made_from": datetime_text(self.made_from),
+                "made_from": "None" if self.made_from is None else datetime_text(self.made_from),
                 "dropped": _some(self.dropped),
                 **{name: getattr(self, name).text() for name in _FOLDERS},
                 "backups_older_than": "None" if until is None else datetime_text(until),
@@ -178,21 +179,15 @@ class GarbagePlan(Shown):
 
 def plan_of(garbage: Garbage) -> GarbagePlan:
     """Put in words what was found."""
-    table = garbage.state.snapshots
-    rows = table.locate(garbage.dropped.column)
-    rows = rows[np.argsort(table.flushed_at[rows], kind="stable")]
+    made_from_us = garbage.stays.made_from_us
     start = len(OVERWRITTEN) + 1
     until = garbage.rule.backups_older_than_us
     return GarbagePlan(
         older_than=to_datetime(garbage.rule.older_than_us),
-        made_from=to_datetime(garbage.state_us),
+        made_from=None if made_from_us is None else to_datetime(made_from_us),
         dropped=tuple(
-            DroppedSnapshot(
-                encode_id(table.id(row)),
-                to_datetime(int(table.flushed_at[row])),
-                table.messages[row].decode(),
-            )
-            for row in rows.tolist()
+            DroppedSnapshot(encode_id(item.id), to_datetime(item.flushed_at), item.message)
+            for item in garbage.stays.dropped
         ),
         **{name: garbage.objects[folder] for name, folder in _FOLDERS.items()},
         backups_older_than=None if until is None else to_datetime(until),
@@ -254,9 +249,10 @@ def _to_columns(found: GarbageObjects) -> dict[str, Any]:
 def _fields(value: dict[str, Any]) -> dict[str, Any]:
     """Take the fields of a plan out of its JSON."""
     until = value.pop("backups_older_than")
+    made_from = value.pop("made_from")
     return {
         "older_than": time(value.pop("older_than")),
-        "made_from": time(value.pop("made_from")),
+        "made_from": None if made_from is None else time(made_from),
         "dropped": tuple(map(_dropped, checked(value.pop("dropped"), list))),
         **{name: _of_columns(folder, value.pop(name)) for name, folder in _FOLDERS.items()},
         "backups_older_than": None if until is None else time(until),

@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Final
 
+import numpy as np
+
 from icechunk.errors import ConflictError, ErrorKind
 from icechunk.format.ids import encode_ids
 from icechunk.format.layout import CHUNKS, MANIFESTS, SNAPSHOTS, TRANSACTIONS
@@ -28,23 +30,25 @@ from icechunk.format.ops_log import GCRan, UpdateKind
 from icechunk.format.repo_info import RepoInfo
 from icechunk.ops.garbage.delete import DeleteLimits, Deleter
 from icechunk.ops.garbage.find import FOLDERS, Garbage, spare
-from icechunk.ops.garbage.kept import logs_of, rows_to_keep, state_with
+from icechunk.ops.garbage.kept import rows_to_keep, state_with
 from icechunk.ops.garbage.objects import GarbageObjects
 from icechunk.ops.garbage.rule import Limits
+from icechunk.ops.garbage.source import WHAT, Stays, stays_of
+from icechunk.ops.garbage.source_v1 import RefsSource
 from icechunk.ops.garbage.summary import GCSummary
 from icechunk.ops.garbage.tell import Tell
 from icechunk.ops.id_sets import Ids, SortedIds
 from icechunk.repo.context import RepoContext
+from icechunk.repo.entry_v1 import EntryPointV1
 from icechunk.repo.preconditions import Precondition
 from icechunk.storage.base import ObjectNotFound
 
-__all__ = ["WHAT", "delete_garbage", "summary_of"]
-
-WHAT: Final = "garbage collection"
+__all__ = ["delete_garbage", "summary_of"]
 
 PATIENCE_SECONDS: Final = 20.0
 """How long to stand in line with commits for a turn; then it is tried out of turn."""
 MAX_ROUNDS: Final = 1000
+MAX_LOOKS: Final = 10
 
 _PHASES: Final = {
     TRANSACTIONS: "transaction_logs",
@@ -104,24 +108,53 @@ def delete_garbage(
     StorageError
         The same, or kind ``gc-deletes-failing``: too many deletions failed in a row.
     """
-    after, garbage = _drop_snapshots(context, garbage, limits, tell)
-    table = after.snapshots
+    stays, garbage = _settle(context, garbage, limits, tell)
     objects = {
         **garbage.objects,
-        SNAPSHOTS: _but(garbage.objects[SNAPSHOTS], SortedIds.of(table.ids)),
-        TRANSACTIONS: _but(garbage.objects[TRANSACTIONS], logs_of(table)),
+        SNAPSHOTS: _but(garbage.objects[SNAPSHOTS], stays.snapshots),
+        TRANSACTIONS: _but(garbage.objects[TRANSACTIONS], stays.logs),
     }
     return _delete(context, replace(garbage, objects=objects), deletes, tell)
+
+
+def _settle(
+    context: RepoContext, garbage: Garbage, limits: Limits, tell: Tell
+) -> tuple[Stays, Garbage]:
+    """See to it that nothing can need the garbage; return what stays, and what is garbage still."""
+    if isinstance(context.entry, EntryPointV1):
+        context.entry.require_not_migrated()
+        return _look_again(context, garbage, limits, tell)
+    info, garbage = _drop_snapshots(context, garbage, limits, tell)
+    return stays_of(info, np.ones(len(info.snapshots), np.bool_)), garbage
+
+
+def _look_again(
+    context: RepoContext, garbage: Garbage, limits: Limits, tell: Tell
+) -> tuple[Stays, Garbage]:
+    """Take what refs lead to by now out of the garbage.
+
+    Spec version 1 has no history to change first. Whoever points a ref to a snapshot that is being
+    deleted loses it; the moment for that is as short as can be.
+    """
+    source = RefsSource(context)
+    for _ in range(MAX_LOOKS):
+        stays = source.look(garbage.rule)
+        new = stays.snapshots.column[~garbage.kept_snapshots.has(stays.snapshots.column)]
+        if not len(new):
+            break
+        garbage = spare(context.assets, garbage, new, limits, tell)
+    return stays, garbage
 
 
 def _drop_snapshots(
     context: RepoContext, garbage: Garbage, limits: Limits, tell: Tell
 ) -> tuple[RepoInfo, Garbage]:
     """Change the history, and return it with what is garbage after that."""
+    dropped = SortedIds.of([entry.id for entry in garbage.stays.dropped])
     with context.storage.turn(PATIENCE_SECONDS):
         for _ in range(MAX_ROUNDS):
             try:
-                change = DropSnapshots(garbage.dropped, garbage.kept_snapshots)
+                change = DropSnapshots(dropped, garbage.kept_snapshots)
                 return context.update_info(change, WHAT), garbage
             except _NotLookedAt as found:
                 new = found.snapshots

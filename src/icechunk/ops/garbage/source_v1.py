@@ -1,0 +1,77 @@
+"""Where a collection begins in a repository of spec version 1: refs, and files of snapshots.
+
+Nothing lists the snapshots, and nothing takes one out of the history but the deletion of its file.
+Young files that no ref leads to stay, and all that they lead to: somebody may be about to point a
+branch to them. One that cannot be read is passed over, for it may be written at this moment.
+Icechunk spec, "Spec version 1 differences".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from icechunk.errors import FormatError
+from icechunk.format.ids import ids_of_column
+from icechunk.format.layout import SNAPSHOTS
+from icechunk.ops.expire_v1 import as_stored
+from icechunk.ops.garbage.listing import young_ids
+from icechunk.ops.garbage.rule import Rule
+from icechunk.ops.garbage.source import Stays
+from icechunk.ops.id_sets import SortedIds
+from icechunk.repo.context import RepoContext
+from icechunk.repo.state import History, RepoState
+
+__all__ = ["RefsSource"]
+
+
+class RefsSource:
+    """The history of a repository of spec version 1."""
+
+    def __init__(self, context: RepoContext) -> None:
+        self._context = context
+        self._tips: set[bytes] = set()
+
+    def look(self, rule: Rule) -> Stays:
+        """Read all refs, and follow parents through the files.
+
+        Raises
+        ------
+        SnapshotNotFoundError
+            There is no file of a snapshot that a ref leads to.
+        StorageError, FormatError
+            One cannot be read.
+        """
+        state = as_stored(self._context)
+        self._tips = _tips(state)
+        history = state.snapshots
+        reachable = set(ids_of_column(history.table_of(self._tips).ids))
+        young = young_ids(self._context.storage, SNAPSHOTS, rule.older_than_us)
+        for snapshot_id in ids_of_column(young):
+            if snapshot_id not in reachable:
+                reachable.update(_led_to(history, snapshot_id))
+        kept = SortedIds.of(reachable)
+        return Stays(kept, kept, (), None)
+
+    def has_lost_some(self) -> bool:
+        """Whether refs have been moved or deleted, so that what they led to may be gone."""
+        return not self._tips <= _tips(as_stored(self._context))
+
+
+def _tips(state: RepoState) -> set[bytes]:
+    return {*state.branches.values(), *state.tags.values()}
+
+
+def _led_to(history: History, snapshot_id: bytes) -> Iterator[bytes]:
+    """Follow parents as far as there are files that can be read."""
+    at: bytes | None = snapshot_id
+    seen: set[bytes] = set()
+    while at is not None and at not in seen:
+        seen.add(at)
+        try:
+            row = history.find(at)
+        except FormatError:
+            return
+        if row < 0:
+            return
+        yield at
+        at = history.parent_id(row)
