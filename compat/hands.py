@@ -18,9 +18,6 @@ NAMES = {1: ("ours", "2.x", "1.x"), 2: ("ours", "2.x")}
 MIGRATORS = ("2.x",)
 """Those of them that bring a repository from version 1 to version 2."""
 
-COLLECTORS = ("2.x", "1.x")
-"""Those that collect the garbage of version 1."""
-
 CHAINS = {
     spec: [names[start:] + names[:start] for start in range(len(names))]
     for spec, names in NAMES.items()

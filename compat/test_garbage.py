@@ -72,6 +72,34 @@ def test_random_histories(
     assert icechunk.Repository.open(storage).verify(decode_chunks=True).is_clean
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_random_histories_of_version_1(
+    seed: int, exchange: tuple[Side, Side], repo_path: str, ours: Side, theirs: Oracle
+) -> None:
+    """The same goes in the end; on the way there ours keeps what young snapshots need.
+
+    These are on no branch, and theirs takes old chunks and parents from them.
+    """
+    exchange[0].call("collecting.build", path=repo_path, seed=seed, spec_version=1)
+    times = sorted(files(repo_path).values())
+    left: dict[str, list[Any]] = {"ours": [], "theirs": []}
+    for older_than_us in (random.Random(seed).choice(times), FOREVER):
+        for side in (ours, theirs):
+            shutil.copytree(repo_path, copy := f"{repo_path} {side.name}")
+            arguments = {"path": copy, "older_than_us": older_than_us}
+            told = side.call("collecting.collect", dry_run=True, **arguments)
+            assert side.call("collecting.collect", **arguments) == told
+            left[side.name] += [told, set(files(copy))]
+            described = [one.call("expiring.told", path=copy) for one in (ours, theirs)]
+            assert described[0] == described[1]
+            shutil.rmtree(copy)
+    _, ours_at_first, *ours_in_the_end = left["ours"]
+    _, theirs_at_first, *theirs_in_the_end = left["theirs"]
+    assert ours_in_the_end == theirs_in_the_end
+    assert ours_at_first >= theirs_at_first
+    assert ours_in_the_end[0]["chunks_deleted"]
+
+
 def test_summaries_look_the_same(repo_path: str, ours: Side, theirs: Oracle) -> None:
     theirs.call("collecting.build", path=repo_path, seed=1, steps=1)
     one, other = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hands import CHAINS, COLLECTORS, Sides, copies, described, files, label
+from hands import CHAINS, Sides, copies, described, files, label
 from interop import histories
 
 FLAGS = {
@@ -21,11 +21,6 @@ MOMENTS = ["new aside", "old 2", "new 1"]
 """What is older than these commits expires: the old ones, some of them, all but the tip of main."""
 CASES = [(flags, "old 2") for flags in FLAGS]
 CASES += [("all old refs go", before) for before in MOMENTS if before != "old 2"]
-
-
-def collecting(sides: Sides) -> Sides:
-    """Choose those that collect garbage."""
-    return {name: side for name, side in sides.items() if name in COLLECTORS}
 
 
 @pytest.fixture
@@ -57,7 +52,7 @@ def test_all_collect_the_same(expired: bool, written: str, spec_1_sides: Sides) 
         spec_1_sides["1.x"].call("spec_1.expire", path=written, before="new aside")
     before = described(spec_1_sides, written)
     left = {}
-    for name, copy in copies(written, collecting(spec_1_sides)).items():
+    for name, copy in copies(written, spec_1_sides).items():
         counts = spec_1_sides[name].call("spec_1.collect", path=copy)
         left[name] = counts, files(copy)
         assert counts[0] > 0, "there was no garbage"
@@ -72,11 +67,10 @@ def test_going_on_after_care(chain: tuple[str, ...], repo_path: str, spec_1_side
     caring, *others = (spec_1_sides[name] for name in chain)
     others[0].call("steps.carry_out", path=repo_path, steps=histories.aged())
     caring.call("spec_1.expire", path=repo_path, before="new aside", branches=True)
-    collecting(spec_1_sides)["1.x"].call("spec_1.collect", path=repo_path)
+    caring.call("spec_1.collect", path=repo_path)
     for number, side in enumerate([*others, caring], start=1):
         side.call("steps.carry_out", path=repo_path, steps=histories.going_on(number))
-        if side in collecting(spec_1_sides).values():
-            side.call("spec_1.collect", path=repo_path)
+        side.call("spec_1.collect", path=repo_path)
     after = described(spec_1_sides, repo_path)
     main = after["histories"][after["branches"]["main"]]
     messages = [entry["message"] for entry in main]

@@ -624,6 +624,138 @@ class TestOthersMeanwhile:
         check_whole(repo, storage)
 
 
+class TestVersion1:
+    """Where refs are files, and snapshots know their parents."""
+
+    @pytest.fixture
+    def repo(self, storage):
+        repo = Repository.create(storage, config=NATIVE, spec_version=1)
+        session = repo.writable_session("main")
+        options = {"shape": (8,), "chunks": (1,), "dtype": "i8", "fill_value": -1}
+        zarr.create_array(session.store, name="x", **options)
+        session.commit("start")
+        return repo
+
+    @pytest.fixture
+    def messy(self, repo, storage):
+        """A deleted branch, a reset, and two snapshots aside, one on top of what was reset."""
+        base = commit(repo, 0)
+        repo.create_branch("side", base)
+        commit(repo, 1, "side")
+        repo.create_tag("t", commit(repo, 2, "side"))
+        repo.delete_branch("side")
+        repo.delete_tag("t")
+        commit(repo, 3)
+        self.aside = write(repo, 4).flush("aside")
+        repo.reset_branch("main", base)
+        self.other = write(repo, 5).flush("another")
+        return repo
+
+    def counts(self, storage):
+        return Counter(key.partition("/")[0] for key in keys(storage))
+
+    def test_what_nothing_needs_goes(self, messy, storage):
+        data = values(messy)
+        plan = messy.plan_garbage_collection(FUTURE)
+        assert (plan.dropped, plan.made_from) == ((), None)
+        assert GarbagePlan.from_json(plan.to_json()) == plan
+        assert messy.run_garbage_collection(plan) == plan.summary()
+        assert plan.summary().snapshots_deleted == 5
+        assert messy.garbage_collect(FUTURE) == GCSummary()
+        # the first snapshot has no log
+        assert self.counts(storage) == {
+            "snapshots": 3,
+            "transactions": 2,
+            "manifests": 1,
+            "chunks": 1,
+        }
+        assert values(messy) == data
+        assert messy.verify(decode_chunks=True).is_clean
+
+    def test_young_snapshots_stay_with_all_they_lead_to(self, messy, storage):
+        make_old(storage)
+        make_old(storage, f"snapshots/{self.aside}", to=datetime(2100, 1, 1, tzinfo=UTC))
+        assert messy.garbage_collect(datetime.now(UTC)).snapshots_deleted == 3
+        messy.create_branch("found", self.aside)
+        assert values(messy, branch="found")[:5] == [0, -1, -1, 3, 4]
+        assert [entry.message for entry in messy.ancestry(branch="found")][:2] == ["aside", "row 3"]
+        assert messy.verify(decode_chunks=True).is_clean
+
+    def test_a_young_snapshot_that_is_being_written(self, messy, storage):
+        storage.put("snapshots/" + "0" * 20, b"ICE")
+        make_old(storage)
+        make_old(storage, "snapshots/" + "0" * 20, to=datetime(2100, 1, 1, tzinfo=UTC))
+        assert messy.garbage_collect(datetime.now(UTC)).snapshots_deleted == 5
+        assert storage.exists("snapshots/" + "0" * 20)
+
+    def test_refs_to_garbage(self, messy, storage):
+        """A tag is made after it was looked for garbage, right before it is deleted."""
+        looks = []
+
+        class Busy(StorageWrapper):
+            def _before(self, operation, key):
+                if (operation, key) == ("list", "chunks"):
+                    looks.append(key)
+                    messy.create_tag("late", self_.aside)
+
+        self_ = self
+        summary = Repository.open(Busy(storage)).garbage_collect(FUTURE)
+        assert looks
+        assert summary.snapshots_deleted == 3
+        assert values(messy, tag="late")[:5] == [0, -1, -1, 3, 4]
+        assert messy.verify(decode_chunks=True).is_clean
+
+    def test_others_have_expired_what_is_remembered(self, repo, storage):
+        ids = [commit(repo, row) for row in range(4)]
+        assert len(list(repo.ancestry(branch="main"))) == 6
+        other = Repository.open(storage)
+        assert other.expire_snapshots(repo.lookup_snapshot(ids[3]).written_at)
+        assert repo.garbage_collect(FUTURE).snapshots_deleted == 4
+        assert repo.verify(decode_chunks=True).is_clean
+
+    def test_nothing_goes_while_a_parent_is_gone(self, messy, storage):
+        parent = list(messy.ancestry(branch="main"))[1].id
+        storage.delete([f"snapshots/{parent}"])
+        before = keys(storage)
+        with pytest.raises(icechunk.IcechunkError, match=parent):
+            Repository.open(storage).garbage_collect(FUTURE)
+        assert keys(storage) == before
+
+    def test_a_migrated_repository(self, messy, storage):
+        before = keys(storage)
+        storage.put("repo", b"")
+        with pytest.raises(icechunk.SessionStateError, match="migrated"):
+            messy.garbage_collect(FUTURE)
+        assert keys(storage) == before
+
+    @pytest.mark.parametrize("sticky", [False, True], ids=["once", "from then on"])
+    def test_stopped_anywhere(self, messy, storage, sticky):
+        def copy():
+            other = icechunk.in_memory_storage()
+            other._objects.update(storage._objects)
+            return other
+
+        def collect_in(place):
+            repo = Repository.open(place)
+            try:
+                repo.garbage_collect(FUTURE, max_consecutive_delete_failures=3)
+            except StorageError:
+                assert sticky
+
+        clean = FaultyStorage(copy())
+        collect_in(clean)
+        effects = len(clean.effects)
+        assert effects >= 15
+        for fail_at in range(effects):
+            place = copy()
+            collect_in(FaultyStorage(place, fail_at=fail_at, sticky=sticky))
+            again = Repository.open(place)
+            assert again.verify().errors == 0
+            assert values(again) == values(messy)
+            again.garbage_collect(FUTURE)
+            assert keys(place) == keys(clean.inner)
+
+
 class TestFailures:
     def test_what_cannot_be_deleted_is_counted(self, messy, storage):
         plan = messy.plan_garbage_collection(FUTURE)
