@@ -15,7 +15,7 @@ Sides = dict[str, Side]
 NAMES = {1: ("ours", "2.x", "1.x"), 2: ("ours", "2.x")}
 """The implementations that write each version of the format, 1.x and 2.x being the reference."""
 
-MIGRATORS = ("2.x",)
+MIGRATORS = ("ours", "2.x")
 """Those of them that bring a repository from version 1 to version 2."""
 
 CHAINS = {
@@ -60,9 +60,9 @@ def copies(path: str, sides: Sides) -> dict[str, str]:
 
 
 def files(path: str) -> dict[str, bytes]:
-    """Read all files of a repository."""
+    """Read all files of a repository, lock files aside."""
     return {
         str(file.relative_to(path)): file.read_bytes()
         for file in Path(path).rglob("*")
-        if file.is_file()
+        if file.is_file() and "#" not in file.name
     }

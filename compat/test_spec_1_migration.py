@@ -14,6 +14,7 @@ from interop import histories
 from oracle import Oracle, RemoteError
 from test_spec_1_names import ODD
 
+REFUSED = ["SessionStateError", "invalid-repository-migration"]
 KNOWN = ("branches", "tags", "histories")
 HISTORIES = {**histories.NAMED, "aged": histories.aged}
 
@@ -140,6 +141,19 @@ def test_names_that_need_no_spelling(
             ]
 
 
+def test_names_that_need_spelling(repo_path: str, theirs_of_old: Oracle, migrators: Sides) -> None:
+    """They have the names that they were given, whoever reads them."""
+    theirs_of_old.call("steps.create", path=repo_path, spec=1)
+    theirs_of_old.call("spec_1.named", path=repo_path, names=ODD)
+    theirs_of_old.call("spec_1.unnamed", path=repo_path, names=["ü", "100%"])
+    migrators["ours"].call("spec_1.migrate", path=repo_path)
+    left = sorted(set(ODD) - {"ü", "100%"})
+    for side in migrators.values():
+        assert side.call("spec_1.listed", path=repo_path) == [sorted([*left, "main"]), left]
+        said = side.call("spec_1.resolved", path=repo_path, branches=left, tags=left)
+        assert set(said["tags"].values()) == {"Repository initialized"}
+
+
 def test_rehearsals_change_nothing(repo_path: str, theirs_of_old: Oracle, migrators: Sides) -> None:
     theirs_of_old.call("steps.carry_out", path=repo_path, steps=histories.aged())
     before = files(repo_path)
@@ -157,10 +171,13 @@ def test_old_files_can_stay(repo_path: str, theirs_of_old: Oracle, migrators: Si
         assert after.pop("repo")
         assert after == before
         for side in migrators.values():
-            assert side.call("spec_1.migration_refused", path=path) == [
-                "SessionStateError",
-                "invalid-repository-migration",
-            ]
+            assert side.call("spec_1.migration_refused", path=path, delete=False) == REFUSED
+        assert migrators["2.x"].call("spec_1.migration_refused", path=path) == REFUSED
+        # ours deletes them when asked to, whoever left them
+        assert migrators["ours"].call("spec_1.migration_refused", path=path) == []
+        rest = files(path)
+        assert rest.pop("repo")
+        assert rest == {key: data for key, data in after.items() if _stays(key)}
 
 
 def test_the_former_object_is_of_no_use(

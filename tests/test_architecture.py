@@ -35,7 +35,7 @@ LAYERS = [
     {"repo"},
     {"changes"},
     {"ops", "snapshots", "stats", "verification", "keys", "conflicts", "credentials"},
-    {"session", "store", "_verify", "repository"},
+    {"session", "store", "_verify", "_upgrade", "repository"},
     {"", "testing"},
     {"distributed", "_dask_graph", "dask", "xarray"},
 ]

@@ -90,6 +90,7 @@ NAMES = {
     "StorageTimeoutSettings",
     "Update",
     "UpdateType",
+    "UpgradePlan",
     "VersionSelection",
     "VirtualChunkContainer",
     "VirtualChunkSpec",
@@ -129,6 +130,7 @@ NAMES = {
     "spec_version",
     "supported_spec_versions",
     "tigris_storage",
+    "upgrade_icechunk_repository",
     "user_agent",
 }
 
@@ -180,6 +182,7 @@ GARBAGE = """self, delete_object_older_than, *, dry_run=False, max_snapshots_in_
     max_compressed_manifest_mem_bytes=536870912, max_decoded_manifest_mem_bytes=4294967296,
     max_concurrent_manifest_fetches=500, max_concurrent_deletes=10,
     max_consecutive_delete_failures=50, max_concurrent_listings=None"""
+UPGRADE = "delete_unused_v1_files=True, prefetch_concurrency=None"
 EXPIRATION = "self, older_than, *, delete_expired_branches=False, delete_expired_tags=False"
 
 # Parameters in order, with defaults; what follows a * is given by name.
@@ -221,6 +224,8 @@ SIGNATURES = {
     "Repository.expire_snapshots_async": EXPIRATION,
     "Repository.plan_expiration": EXPIRATION,
     "Repository.run_expiration": "self, plan",
+    "Repository.plan_upgrade": f"self, *, {UPGRADE}",
+    "upgrade_icechunk_repository": f"repo, *, dry_run, {UPGRADE}",
     "Repository.garbage_collect": GARBAGE,
     "Repository.garbage_collect_async": GARBAGE,
     "Repository.chunk_storage_stats": STATS,

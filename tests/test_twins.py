@@ -47,6 +47,7 @@ TWINNED = {
         "open",
         "open_or_create",
         "plan_expiration",
+        "plan_upgrade",
         "plan_garbage_collection",
         "readonly_session",
         "rearrange_session",

@@ -244,10 +244,10 @@ def migrate(path: str, dry_run: bool = False, delete: bool = True) -> None:
     )
 
 
-def migration_refused(path: str) -> list[str]:
+def migration_refused(path: str, delete: bool = True) -> list[str]:
     """Migrate what cannot be; return the class and kind of the error."""
     try:
-        migrate(path)
+        migrate(path, delete=delete)
     except icechunk.IcechunkError as error:
         return [type(error).__name__, str(error.kind)]
     return []

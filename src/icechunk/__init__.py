@@ -12,6 +12,7 @@ from icechunk._logs import (
     set_logs_filter,
     shutdown_telemetry,
 )
+from icechunk._upgrade import upgrade_icechunk_repository
 from icechunk._version import __version__
 from icechunk.changes.diff import Diff
 from icechunk.config import (
@@ -106,6 +107,7 @@ from icechunk.ops import (
     GCSummary,
     Update,
     UpdateType,
+    UpgradePlan,
 )
 from icechunk.repo.features import FeatureFlag
 from icechunk.repo.spec_version import SpecVersion, spec_version, supported_spec_versions
@@ -207,6 +209,7 @@ __all__ = [
     "StorageTimeoutSettings",
     "Update",
     "UpdateType",
+    "UpgradePlan",
     "VersionSelection",
     "VirtualChunkContainer",
     "VirtualChunkSpec",
@@ -246,6 +249,7 @@ __all__ = [
     "spec_version",
     "supported_spec_versions",
     "tigris_storage",
+    "upgrade_icechunk_repository",
     "user_agent",
 ]
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from icechunk._display import Block, Folded, Shown
 from icechunk._iterators import AsyncCloseableIterator
@@ -67,7 +67,9 @@ from icechunk.ops.inspect import (
     describe_transaction_log,
 )
 from icechunk.ops.log import Update
+from icechunk.ops.migrate import Migration
 from icechunk.ops.stats import ScanLimits, chunk_storage
+from icechunk.ops.upgrade_plan import UpgradePlan
 from icechunk.ops.usage.by import by_array, by_ref, by_snapshot, difference
 from icechunk.ops.usage.freed import freed_by
 from icechunk.ops.verify.tour import VerifyOptions
@@ -132,6 +134,19 @@ class Repository(Shown):
     """
 
     __slots__ = ("_choices", "_context", "_default_metadata", "_storage")
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say why an attribute is missing; its own are, once it was upgraded."""
+            if name in Repository.__slots__:
+                raise RuntimeError(
+                    "this repository has been invalidated by upgrade_icechunk_repository(): use the"
+                    " Repository that it returned"
+                )
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+            )
 
     def __init__(
         self,
@@ -1512,6 +1527,19 @@ class Repository(Shown):
 
     verify_storage_async = in_thread(verify_storage)
 
+    # --- versions of the format ------------------------------------------------------------------
+
+    def plan_upgrade(
+        self, *, delete_unused_v1_files: bool = True, prefetch_concurrency: int | None = None
+    ) -> UpgradePlan:
+        """Say what `icechunk.upgrade_icechunk_repository` would do now, and change nothing.
+
+        Takes what that takes, raises and costs what a dry run of it does.
+        """
+        return self._migration(delete_unused_v1_files, prefetch_concurrency).plan()
+
+    plan_upgrade_async = in_thread(plan_upgrade)
+
     # --- statistics ----------------------------------------------------------------------------
 
     def chunk_storage_stats(
@@ -1844,9 +1872,30 @@ class Repository(Shown):
 
     # --- display -------------------------------------------------------------------------------
 
+    def _migrate(self, delete_files: bool, snapshots_at_once: int | None) -> None:
+        """Bring it to spec version 2, see `icechunk.upgrade_icechunk_repository`."""
+        self._context.require_writable()
+        self._migration(delete_files, snapshots_at_once).run()
+
+    def _migration(self, delete_files: bool, snapshots_at_once: int | None) -> Migration:
+        if snapshots_at_once is not None:
+            snapshots_at_once = _positive("prefetch_concurrency", snapshots_at_once)
+        return Migration.of(
+            self._context, delete_files=delete_files, snapshots_at_once=snapshots_at_once
+        )
+
+    def _invalidate(self) -> None:
+        """Be of no use any more, see `__getattr__`."""
+        for name in Repository.__slots__:
+            delattr(self, name)
+
     def _block(self) -> Block:
+        try:
+            version = int(self.spec_version)
+        except RuntimeError:
+            return Block.of("icechunk.Repository (invalidated by upgrade_icechunk_repository)", {})
         return Block.of(
-            f"icechunk.Repository (v{int(self.spec_version)})",
+            f"icechunk.Repository (v{version})",
             {
                 "storage": self._storage,
                 "config": Folded("<RepositoryConfig ...>", self._context.config._block()),

@@ -7,6 +7,7 @@ from icechunk.ops.garbage.summary import GCSummary
 from icechunk.ops.garbage.tell import GarbageProgress
 from icechunk.ops.graph import AncestryGraph
 from icechunk.ops.log import Update, UpdateType
+from icechunk.ops.upgrade_plan import UpgradePlan
 
 __all__ = [
     "AncestryGraph",
@@ -21,4 +22,5 @@ __all__ = [
     "ReparentedSnapshot",
     "Update",
     "UpdateType",
+    "UpgradePlan",
 ]

@@ -12,7 +12,7 @@ from icechunk.assets.preload import start_preload
 from icechunk.assets.virtual import VirtualChunks
 from icechunk.config import RepositoryConfig
 from icechunk.config.effective import EffectiveConfig, effective
-from icechunk.errors import ErrorKind, ReadOnlyError
+from icechunk.errors import ErrorKind, IcechunkError, ReadOnlyError
 from icechunk.format.repo_info import RepoInfo
 from icechunk.repo.commit_loop import UpdatePolicy, run_update
 from icechunk.repo.entry_v1 import EntryPointV1
@@ -154,8 +154,13 @@ class RepoContext:
         """
         self.require_writable()
         state = self.state()
-        for rule in (IsOnline(), *rules):
-            rule.check(state)
+        try:
+            for rule in (IsOnline(), *rules):
+                rule.check(state)
+        except IcechunkError:
+            if isinstance(self.entry, EntryPointV1):
+                self.entry.require_not_migrated()  # which would be the reason
+            raise
 
     def check_tip(self, branch: str, expected_parent: bytes, *more: Precondition) -> None:
         """Do as `check` does for a commit to a branch; a lost race then costs nothing else."""
