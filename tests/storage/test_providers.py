@@ -1,5 +1,6 @@
 """Storages of every provider: arguments, what they show, and what they really send."""
 
+import json
 import pickle
 import sys
 from datetime import UTC, datetime, timedelta
@@ -39,7 +40,7 @@ from icechunk.storage import (
     s3_storage,
     tigris_storage,
 )
-from icechunk.storage.base import Version
+from icechunk.storage.base import Version, WriteOutcomeUnknown
 
 sys.path.append(str(Path(__file__).parent))  # for the helper beside this file
 
@@ -416,6 +417,61 @@ def test_unsigned_by_configuration():
         assert made._credentials == GcsCredentials.Anonymous()
     made = azure_storage(account="a", container="c", prefix="p", config={"skip_signature": "true"})
     assert made._credentials == AzureCredentials.Anonymous()
+
+
+@pytest.mark.parametrize("given", [{}, {"anonymous": True}], ids=["token", "anonymous"])
+def test_the_environment_does_not_say_where_requests_go(monkeypatch, given):
+    elsewhere = "https://elsewhere.example.org"
+    account = {"gcs_base_url": elsewhere, "disable_oauth": True, "client_email": ""}
+    account |= {"private_key": "", "private_key_id": ""}
+    for name, value in {
+        "GOOGLE_BASE_URL": elsewhere,
+        "GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(account),
+        "AZURE_STORAGE_ENDPOINT": elsewhere,
+        "AZURE_STORAGE_USE_EMULATOR": "true",
+        "AZURE_USE_FABRIC_ENDPOINT": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    made = gcs(config={}, **given)
+    assert made._make_client(writing=False).config["base_url"] == "https://storage.googleapis.com"
+    made = azure(config={}, **given)._make_client(writing=False).config
+    assert made["endpoint"] == "https://account.blob.core.windows.net"
+    assert (made["use_emulator"], made["use_fabric_endpoint"]) == ("false", "false")
+    with serving(found) as server:
+        for make in (gcs, azure):
+            assert make(server.url, **given).configured(ONCE).get("repo") == b"hello"
+    assert len(server.requests) == 2
+
+
+def test_places_can_be_given_by_any_name():
+    for config in ({"use_emulator": "true"}, {"azure_storage_use_emulator": "true"}):
+        made = azure(config=config)._make_client(writing=False).config
+        assert "endpoint" not in made
+        assert made["use_emulator"] == "true"
+    for name in ("base_url", "google_base_url"):
+        made = gcs(config={name: "https://x.example.org"})._make_client(writing=False)
+        assert made.config["base_url"] == "https://x.example.org"
+    from_env = gcs(config={}, bearer_token=None, from_env=True)._make_client(writing=False)
+    assert "base_url" not in from_env.config
+
+
+@pytest.mark.parametrize(
+    ("make", "variable", "value"),
+    [
+        (gcs, "GOOGLE_SERVICE_ACCOUNT", "/none.json"),
+        (azure, "AZURE_STORAGE_ENCRYPTION_KEY", SECRET),
+    ],
+)
+def test_clients_that_the_environment_prevents(monkeypatch, make, variable, value):
+    """Nothing has been sent, so nothing is in doubt; and the message names the culprit."""
+    monkeypatch.setenv(variable, value)
+    storage = make()
+    for attempt in (lambda: storage.put_if("repo", b"x", None), lambda: storage.get("repo")):
+        with pytest.raises(StorageError, match=rf"{variable}.* unset") as caught:
+            attempt()
+        assert caught.value.kind == ErrorKind.STORAGE_CONFIG
+        assert not isinstance(caught.value, WriteOutcomeUnknown)
+        assert SECRET not in str(caught.value)
 
 
 def test_sas_tokens_are_sent_and_not_told():

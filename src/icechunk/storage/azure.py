@@ -1,11 +1,12 @@
 """Azure Blob Storage.
 
-obstore also reads ``AZURE_*`` environment variables for everything not set here.
+obstore also reads ``AZURE_*`` environment variables for everything not set here; where requests go,
+given credentials in hand, is set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
     from icechunk.storage.sending import Pairs
 
 
+_SPELLINGS = {
+    "use_emulator": ("azure_storage_use_emulator", "object_store_use_emulator"),
+    "use_fabric_endpoint": ("azure_use_fabric_endpoint",),
+    "endpoint": ("azure_storage_endpoint", "azure_endpoint"),
+}
+"""Settings that decide where requests go, and other names of each."""
+
+
 @dataclass(frozen=True, slots=True)
 class AzureTarget:
     """Which container of which account, with which settings of obstore's store."""
@@ -52,6 +61,7 @@ class AzureStorage(CloudStorage[AzureTarget, AzureCredentials]):
     """Keep objects below a prefix of a container; `CloudStorage` describes the parameters."""
 
     _scheme = "az"
+    _reads_variables = "AZURE_"
 
     def _describe(self) -> Mapping[str, object]:
         target = self._target
@@ -78,6 +88,8 @@ class AzureStorage(CloudStorage[AzureTarget, AzureCredentials]):
         config: dict[str, Any] = {**dict(target.config), "account_name": target.account}
         if not isinstance(credentials, AzureFromEnv):
             config["skip_signature"] = isinstance(credentials, AzureAnonymous)
+            # Not left to the environment, which would have the key used elsewhere.
+            config |= _placed(target.account, config.keys())
         return library.store.AzureStore(
             target.container,
             prefix=target.prefix or None,
@@ -86,6 +98,16 @@ class AzureStorage(CloudStorage[AzureTarget, AzureCredentials]):
             retry_config=self._retry_config(),
             credential_provider=_provider(credentials),
         )
+
+
+def _placed(account: str, given: Set[str]) -> dict[str, Any]:
+    """Return what of the settings that decide where requests go has to be added."""
+    settings = [name for name, others in _SPELLINGS.items() if given.isdisjoint((name, *others))]
+    added: dict[str, Any] = dict.fromkeys(settings, False)
+    added.pop("endpoint", None)
+    if len(settings) == len(_SPELLINGS):
+        added["endpoint"] = f"https://{account}.blob.core.windows.net"
+    return added
 
 
 def _provider(credentials: AzureCredentials) -> _Fixed | _Refreshed | None:

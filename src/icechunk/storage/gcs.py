@@ -2,7 +2,7 @@
 
 obstore speaks the XML interface, whose conditions are on the generation of an object, a number that
 grows with every write. It also reads ``GOOGLE_*`` environment variables for everything not set
-here.
+here; where requests go, given credentials in hand, is set.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from icechunk.storage.sending import Pairs
 
 
+_SERVER = "https://storage.googleapis.com"
+
+
 @dataclass(frozen=True, slots=True)
 class GcsTarget:
     """Which bucket, with which settings of obstore's store."""
@@ -51,6 +54,7 @@ class GcsStorage(CloudStorage[GcsTarget, GcsCredentials]):
     """Keep objects below a prefix of a bucket; `CloudStorage` describes the parameters."""
 
     _scheme = "gs"
+    _reads_variables = "GOOGLE_"
     _compares_generations = True
 
     def _describe(self) -> Mapping[str, object]:
@@ -66,6 +70,9 @@ class GcsStorage(CloudStorage[GcsTarget, GcsCredentials]):
         config: dict[str, Any] = dict(target.config)
         if not isinstance(credentials, GcsFromEnv):
             config["skip_signature"] = isinstance(credentials, GcsAnonymous)
+            if not (_names_server(credentials) or config.keys() & {"base_url", "google_base_url"}):
+                # Not left to the environment, which would have the token sent elsewhere.
+                config["base_url"] = _SERVER
         provider: _Token | _Refreshed | None = None
         match credentials:
             case GcsStatic(GcsServiceAccount(path)):
@@ -90,6 +97,12 @@ class GcsStorage(CloudStorage[GcsTarget, GcsCredentials]):
             retry_config=self._retry_config(),
             credential_provider=provider,
         )
+
+
+def _names_server(credentials: GcsCredentials) -> bool:
+    """Tell whether the file of a service account may say which server it is for."""
+    kinds = GcsServiceAccount | GcsServiceAccountKey
+    return isinstance(credentials, GcsStatic) and isinstance(credentials.credentials, kinds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from itertools import islice
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 from weakref import WeakSet
 
 from icechunk._fork import in_child
@@ -38,7 +38,13 @@ from icechunk.storage.base import (
 )
 from icechunk.storage.conditional import WRITE_ID, Attempt, Found, Outcome, classify
 from icechunk.storage.defaults import cloud_settings
-from icechunk.storage.obstore_errors import cannot_copy, had_no_effect, is_absence, translate
+from icechunk.storage.obstore_errors import (
+    cannot_connect,
+    cannot_copy,
+    had_no_effect,
+    is_absence,
+    translate,
+)
 from icechunk.storage.ranges import split
 from icechunk.storage.tuning import Tuning
 
@@ -67,6 +73,8 @@ class ObjectStorage(Storage):
 
     _compares_generations = False
     """Conditions are on generation numbers, not on entity tags."""
+    _reads_variables: ClassVar[str | None] = None
+    """How the names of environment variables begin that its client reads by itself."""
 
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
@@ -208,10 +216,11 @@ class ObjectStorage(Storage):
             attributes[WRITE_ID] = write_id = str(uuid.uuid4())
         attempt = Attempt(bytes(data), expected, write_id)
         mode = self._mode(key, expected)
+        client = self._write()  # without one nothing is sent, and nothing is in doubt
         try:
             # In one request, since conditions do not go with multipart uploads.
             result = library.obstore.put(
-                self._write(),
+                client,
                 key,
                 attempt.data,
                 attributes=attributes,
@@ -440,7 +449,16 @@ class ObjectStorage(Storage):
     def _connect(self, *, writing: bool) -> ObjectStore:
         _survive_forks()
         _connected.add(self)
-        return self._make_client(writing=writing)
+        try:
+            return self._make_client(writing=writing)
+        except Exception as error:
+            failure = cannot_connect(error, self._place(), self._secrets(), self._variables())
+        raise failure  # out here it has no context, and so carries none of the original's text
+
+    def _variables(self) -> Iterator[str]:
+        for name in os.environ:
+            if self._reads_variables is not None and name.startswith(self._reads_variables):
+                yield name
 
     def _call(self, verb: str, key: str | None, request: Callable[[], T]) -> T:
         library.ensure_usable()

@@ -65,6 +65,17 @@ def translate(
     return StorageError(message, ErrorKind.OBJECT_STORE)
 
 
+def cannot_connect(
+    error: BaseException, place: str, secrets: Iterable[str], variables: Iterable[str]
+) -> StorageError:
+    """Describe why there is no client, naming the variables of the environment it has read."""
+    message = f"could not make a client for {place}: {_clean(str(error), secrets)}"
+    if names := ", ".join(sorted(variables)):
+        message += f"; beside what it is given it reads {names} from the environment: unset what"
+        message += " does not belong to this storage"
+    return StorageError(message, ErrorKind.STORAGE_CONFIG)
+
+
 def is_absence(error: BaseException) -> bool:
     """Tell whether there is no such object, as opposed to no such bucket."""
     missing = any(sign in str(error) for sign in _BUCKET_MISSING)

@@ -72,6 +72,7 @@ class S3Storage(CloudStorage[S3Target, S3Credentials]):
     """Keep objects below a prefix of an S3 bucket; `CloudStorage` describes the parameters."""
 
     _scheme = "s3"
+    _reads_variables = "AWS_"
 
     @property
     def names_verbatim(self) -> bool:
