@@ -443,6 +443,30 @@ def test_the_environment_does_not_say_where_requests_go(monkeypatch, given):
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("named", [None, "https://account.example.org"])
+def test_the_file_of_a_service_account_may_say_where_requests_go(monkeypatch, tmp_path, named):
+    monkeypatch.setenv("GOOGLE_BASE_URL", "https://elsewhere.example.org")
+    account = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+    text = json.dumps(account if named is None else account | {"gcs_base_url": named})
+    file = tmp_path / "account.json"
+    file.write_text(text)
+    for given in ({"service_account_key": text}, {"service_account_file": str(file)}):
+        made = gcs(config={}, bearer_token=None, **given)._make_client(writing=False)
+        assert made.config["base_url"] == (named or "https://storage.googleapis.com")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "5", '{"gcs_base_url": 5}', "\udc80"])
+def test_files_that_are_of_no_service_account(tmp_path, text):
+    file = tmp_path / "account.json"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    for given in ({"service_account_key": text}, {"service_account_file": str(file)}):
+        with pytest.raises(StorageError, match="could not make a client") as caught:
+            gcs(config={}, bearer_token=None, **given).get("repo")
+        assert caught.value.kind == ErrorKind.STORAGE_CONFIG
+    with pytest.raises(StorageError, match="could not make a client"):
+        gcs(config={}, bearer_token=None, service_account_file="none.json").get("repo")
+
+
 def test_places_can_be_given_by_any_name():
     for config in ({"use_emulator": "true"}, {"azure_storage_use_emulator": "true"}):
         made = azure(config=config)._make_client(writing=False).config

@@ -7,8 +7,10 @@ here; where requests go, given credentials in hand, is set.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icechunk.storage import obstore_library as library
@@ -70,9 +72,9 @@ class GcsStorage(CloudStorage[GcsTarget, GcsCredentials]):
         config: dict[str, Any] = dict(target.config)
         if not isinstance(credentials, GcsFromEnv):
             config["skip_signature"] = isinstance(credentials, GcsAnonymous)
-            if not (_names_server(credentials) or config.keys() & {"base_url", "google_base_url"}):
+            if config.keys().isdisjoint(("base_url", "google_base_url")):
                 # Not left to the environment, which would have the token sent elsewhere.
-                config["base_url"] = _SERVER
+                config["base_url"] = _server(credentials)
         provider: _Token | _Refreshed | None = None
         match credentials:
             case GcsStatic(GcsServiceAccount(path)):
@@ -99,10 +101,24 @@ class GcsStorage(CloudStorage[GcsTarget, GcsCredentials]):
         )
 
 
-def _names_server(credentials: GcsCredentials) -> bool:
-    """Tell whether the file of a service account may say which server it is for."""
-    kinds = GcsServiceAccount | GcsServiceAccountKey
-    return isinstance(credentials, GcsStatic) and isinstance(credentials.credentials, kinds)
+def _server(credentials: GcsCredentials) -> str:
+    """Return where to send requests; the file of a service account may say that it is elsewhere."""
+    match credentials:
+        case GcsStatic(GcsServiceAccountKey(text)):
+            pass
+        case GcsStatic(GcsServiceAccount(path)):
+            try:
+                text = Path(path).read_text(encoding="utf-8")
+            except (OSError, ValueError):
+                return _SERVER  # the client will complain
+        case _:
+            return _SERVER
+    try:
+        account = json.loads(text)
+    except ValueError:
+        return _SERVER
+    named = account.get("gcs_base_url") if isinstance(account, dict) else None
+    return named if isinstance(named, str) else _SERVER
 
 
 @dataclass(frozen=True, slots=True)
