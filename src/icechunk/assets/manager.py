@@ -23,6 +23,8 @@ from icechunk.format.manifest import Manifest, encode_manifest
 from icechunk.format.manifest_files import ManifestFile
 from icechunk.format.manifest_patch import patched_manifest
 from icechunk.format.snapshot import Snapshot, decode_snapshot, encode_snapshot
+from icechunk.format.snapshot_head import decode_snapshot_head
+from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.format.transaction_log import (
     TransactionLog,
     decode_transaction_log,
@@ -94,6 +96,26 @@ class AssetManager:
         if not keep:
             return self.caches.snapshots.peek(snapshot_id) or self._fetch_snapshot(snapshot_id)
         return self.caches.snapshots.get(snapshot_id, lambda: self._fetch_snapshot(snapshot_id))
+
+    def snapshot_head(self, snapshot_id: bytes, *, cached: bool = True) -> SnapshotEntry:
+        """Return what a snapshot file says of the snapshot as a whole; it is not kept.
+
+        Parameters
+        ----------
+        snapshot_id
+            Its id.
+        cached
+            Whether a snapshot in memory serves as well. One of spec version 1 may have got another
+            parent since it was read.
+        """
+        known = self.caches.snapshots.peek(snapshot_id) if cached else None
+        if known is not None:
+            return known.head
+        key = snapshot_key(snapshot_id)
+        with operation("fetch_snapshot", snapshot_id=encode_id(snapshot_id)):
+            head = decode_snapshot_head(self._get(key), key)
+            _check_id(key, head.id, snapshot_id)
+        return head
 
     def manifest(self, manifest_id: bytes, size: int = 0, *, keep: bool = True) -> Manifest:
         """Return a manifest; `size` of its file, when known, saves a large one a round trip.

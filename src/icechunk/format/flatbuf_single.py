@@ -62,14 +62,37 @@ class Single:
 
     def struct(self, name: str) -> bytes:
         """Bytes of a required struct."""
+        found = self.find_struct(name)
+        if found is None:
+            self._buffer.fail(self._what(self._table[name]), "required, but absent")
+        return found
+
+    def find_struct(self, name: str) -> bytes | None:
+        """Bytes of a struct, None where it is absent."""
         field = self._table[name]
-        assert field.element is not None
-        start = self._place(field)
+        start, size = self._place(field), _size(field)
         if not start:
-            self._buffer.fail(self._what(field), "required, but absent")
-        size = field.element.size
+            return None
         self._check(start, size, self._what(field))
         return self._buffer.data[start : start + size]
+
+    def number(self, name: str) -> int:
+        """Read a number; where it is absent it is its default."""
+        field = self._table[name]
+        start, size = self._place(field), _size(field)
+        if not start:
+            return field.default
+        self._check(start, size, self._what(field))
+        return int.from_bytes(self._buffer.data[start : start + size], "little")
+
+    def text(self, name: str) -> str:
+        """Read a required text."""
+        field = self._table[name]
+        start, count = self._span(field, 1)
+        try:
+            return self._buffer.data[start : start + count].decode()
+        except UnicodeDecodeError:
+            self._buffer.fail(self._what(field), "text is not UTF-8")
 
     def vector(self, name: str) -> npt.NDArray[np.uint8]:
         """Bytes of a vector of numbers or structs, one row each; not copied."""
@@ -123,6 +146,11 @@ class Single:
 
     def _what(self, field: Field) -> str:
         return f"{self._table.name}.{field.name}"
+
+
+def _size(field: Field) -> int:
+    assert field.element is not None
+    return field.element.size
 
 
 def equal_vectors(

@@ -22,6 +22,7 @@ from icechunk.format.manifest_files import ManifestFile, ManifestFiles
 from icechunk.format.metadata_items import metadata_of, metadata_to
 from icechunk.format.node_codec import nodes_of, nodes_to
 from icechunk.format.nodes import ArrayData, ManifestRef, Node, NodeTable
+from icechunk.format.snapshot_table import SnapshotEntry
 
 __all__ = [
     "ArrayData",
@@ -57,6 +58,11 @@ class Snapshot:
         files: ManifestFiles | Iterable[ManifestFile] = self.manifest_files
         if not isinstance(files, ManifestFiles):
             object.__setattr__(self, "manifest_files", ManifestFiles.from_files(files))
+
+    @property
+    def head(self) -> SnapshotEntry:
+        """What the file says of the snapshot as a whole."""
+        return SnapshotEntry(self.id, self.parent_id, self.flushed_at, self.message, self.metadata)
 
 
 def decode_snapshot(data: bytes, key: str) -> Snapshot:

@@ -17,10 +17,8 @@ from icechunk._fork import new_lock
 from icechunk.assets.manager import AssetManager
 from icechunk.assets.workers import Workers
 from icechunk.errors import ErrorKind, FormatError, IcechunkError, SnapshotNotFoundError
-from icechunk.format.envelope import FileKind
 from icechunk.format.ids import encode_id
 from icechunk.format.layout import snapshot_key
-from icechunk.format.snapshot import Snapshot, decode_snapshot
 from icechunk.format.snapshot_table import SnapshotEntry, SnapshotTable
 from icechunk.storage.base import ObjectNotFound
 
@@ -142,7 +140,7 @@ class FileHistory:
 
         def read(snapshot_id: bytes) -> SnapshotEntry | None:
             try:
-                return _entry_of(self._assets.snapshot(snapshot_id, keep=False))
+                return self._assets.snapshot_head(snapshot_id)
             except IcechunkError:
                 return None
 
@@ -175,15 +173,15 @@ class FileHistory:
         if row is not None:
             return row
         try:
-            return self.remember(_entry_of(self._read(snapshot_id, keep=keep)))
+            return self.remember(self._read(snapshot_id, keep=keep))
         except ObjectNotFound:
             return -1
 
-    def _read(self, snapshot_id: bytes, *, keep: bool) -> Snapshot:
-        if snapshot_id not in self._outdated:
-            return self._assets.snapshot(snapshot_id, keep=keep)
-        data, key = self._assets.file(FileKind.SNAPSHOT, snapshot_id)
-        return decode_snapshot(data, key)
+    def _read(self, snapshot_id: bytes, *, keep: bool) -> SnapshotEntry:
+        is_good = snapshot_id not in self._outdated
+        if keep and is_good:
+            return self._assets.snapshot(snapshot_id).head
+        return self._assets.snapshot_head(snapshot_id, cached=is_good)
 
     def _forget(self, snapshot_ids: Iterable[bytes]) -> None:
         """Read files anew when they are asked for next; walks under way go on as they began."""
@@ -215,13 +213,3 @@ class FileHistory:
             " repository, and point its branches and tags to snapshots with a sound history",
             ErrorKind.INVALID_FILE_FORMAT,
         )
-
-
-def _entry_of(snapshot: Snapshot) -> SnapshotEntry:
-    return SnapshotEntry(
-        id=snapshot.id,
-        parent_id=snapshot.parent_id,
-        flushed_at=snapshot.flushed_at,
-        message=snapshot.message,
-        metadata=snapshot.metadata,
-    )
