@@ -102,6 +102,8 @@ def thresholds(request):
             patch.setattr(runs, "_FEW", 0)
             patch.setattr(runs, "_ROWS_PER_SLICE", 10**9)
             patch.setattr(ragged, "_BYTES_PER_SLICE", 2)
+            patch.setattr(ragged, "_BYTES_PER_COPY", 0)
+            patch.setattr(ragged, "_STRINGS", 2)
             patch.setattr(ragged, "_BLOCK", 3)
             patch.setattr(coords, "_BLOCK_ROWS", 2)
             patch.setattr(coords, "_BISECT_RATIO", 0)

@@ -9,9 +9,9 @@ from effort import EFFORT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icechunk.chunks.ragged_copy import copy_runs
 from icechunk.errors import FormatError
 from icechunk.format import flatbuf, schema
-from icechunk.format.ragged_copy import copy_runs
 
 ROOTS = [schema.SNAPSHOT, schema.MANIFEST, schema.TRANSACTION_LOG, schema.REPO]
 

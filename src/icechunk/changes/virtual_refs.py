@@ -1,7 +1,7 @@
 """References to virtual chunks, as users hand them over, made into a table.
 
 All at once: whatever is wrong with one of a million references is found before any is recorded.
-Locations are looked at one by one only where their spelling is not the plainest.
+Locations are looked at one by one only where `plain_rows` has not settled them.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from math import prod
-from operator import index, methodcaller
-from typing import Any
+from operator import index
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from icechunk.changes.documents import ArrayGrid
+from icechunk.changes.plain_locations import plain_rows
 from icechunk.chunks import ChunkTable, RaggedBytes
-from icechunk.config.locations import ODD_PRINTABLE, Containers, is_plain, normalized
+from icechunk.config.locations import Containers, normalized
 from icechunk.errors import ErrorKind, InvalidInputError
 from icechunk.virtual import VirtualChunkSpec
 
@@ -28,6 +29,10 @@ __all__ = ["VirtualRefs", "refs_of_arrays", "refs_of_specs"]
 Checksum = str | datetime | None
 Mask = npt.NDArray[np.bool_]
 Coords = npt.NDArray[np.integer]
+
+
+SAMPLES: Final = 256
+"""Locations compared with the one before, to see whether many repeat it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,48 +233,47 @@ def _read_locations(
     locations: Sequence[str], containers: Containers, *, validate: bool, skip_empty: bool
 ) -> tuple[RaggedBytes, Mask, Mask]:
     """Return locations as they are stored, which have a container, and which are empty."""
-    n = len(locations)
-    is_empty = np.zeros(n, np.bool_)
-    has_container = np.ones(n, np.bool_)
-    begins = np.fromiter(
-        map(methodcaller("startswith", containers.plain_starts), locations), np.bool_, n
-    )
-    if begins.all():
-        column = _plain_column(locations)
-        if column is not None:
-            return column, has_container, is_empty
-    texts = list(locations)
+    rows = _changes(locations)
+    texts = locations if rows is None else [locations[row] for row in rows.tolist()]
+    is_empty = np.zeros(len(texts), np.bool_)
+    has_container = np.ones(len(texts), np.bool_)
+    try:
+        column = RaggedBytes.from_strings(texts)
+        plain = plain_rows(column, containers, validate=validate)
+    except UnicodeEncodeError:  # of which text will be said below
+        plain = np.zeros(len(texts), np.bool_)
     known: dict[str, tuple[str, bool]] = {"": ("", True)} if skip_empty else {}
-    for row, text in enumerate(texts):
-        if begins[row] and is_plain(text, text.index("://") + 3):
-            continue
+    changed: list[str] | None = None
+    for row in np.flatnonzero(~plain).tolist():
+        text = texts[row]
         found = known.get(text)
         if found is None:
             stored = normalized(text)
             found = known[text] = stored, not validate or containers.find(stored) is not None
-        texts[row], has_container[row] = found
-        if not text:
-            is_empty[row] = True
-    return RaggedBytes.from_strings(texts), has_container, is_empty
+        stored, has_container[row] = found
+        is_empty[row] = not text
+        if stored != text:
+            changed = list(texts) if changed is None else changed
+            changed[row] = stored
+    if changed is not None:
+        column = RaggedBytes.from_strings(changed)
+    if rows is None:
+        return column, has_container, is_empty
+    of = np.repeat(np.arange(len(rows)), np.diff(rows, append=len(locations)))
+    return column.take(of), has_container[of], is_empty[of]
 
 
-def _plain_column(texts: Sequence[str]) -> RaggedBytes | None:
-    """Return texts with a scheme each as a column, if `is_plain` holds for what follows in each.
+def _changes(texts: Sequence[str]) -> npt.NDArray[np.intp] | None:
+    """Return the rows whose text is not the one before; None where that saves little.
 
-    Decided for all of them at once; None when some may not be plain.
+    References to one file usually follow each other.
     """
-    together = "".join(texts)
-    if not together.isascii() or any(character in together for character in ODD_PRINTABLE):
+    n = len(texts)
+    sample = np.linspace(1, n - 1, SAMPLES).astype(np.intp).tolist() if n > SAMPLES else []
+    if sum(texts[row] != texts[row - 1] for row in sample) * 2 >= len(sample):
         return None
-    if "/." in together or together.count("//") != len(texts):
-        return None
-    column = RaggedBytes.from_lengths(
-        np.fromiter(map(len, texts), np.int64, len(texts)), together.encode()
-    )
-    data = column.data
-    if len(data) and (data.min() <= ord(" ") or data.max() > ord("~")):
-        return None
-    return None if (data[column.offsets[1:] - 1] == ord("/")).any() else column
+    column = np.fromiter(texts, np.object_, n)
+    return np.concatenate([[0], np.flatnonzero(column[1:] != column[:-1]) + 1])
 
 
 def _check_coords(coords: Coords, grid: ArrayGrid, path: str) -> None:

@@ -12,12 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from icechunk.chunks.arrays import Bytes, Mask, Rows, frozen
+from icechunk.chunks.ragged_copy import LONG_RUN, are_alike, copy_runs
 from icechunk.chunks.runs import Runs
 
 _BLOCK = 1 << 20
 """Bytes handled at a time where numpy needs an 8-byte index per byte."""
+_STRINGS = 8192
+"""Texts joined at a time."""
 _BYTES_PER_SLICE = 32
 """Joining slices of the buffer beats gathering bytes from about this size on."""
+_BYTES_PER_COPY = 512
+"""Below it, copying all strings of one length at once beats joining slices."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,11 +51,18 @@ class RaggedBytes:
     @classmethod
     def from_strings(cls, items: Sequence[str]) -> Self:
         """Return the given texts as a column of UTF-8."""
-        text = "".join(items)
-        if text.isascii():
-            lengths = np.fromiter(map(len, items), np.int64, len(items))
-            return cls.from_lengths(lengths, text.encode("ascii"))
-        return cls.from_list([item.encode() for item in items])
+        n = len(items)
+        lengths = np.fromiter(map(len, items), np.int64, n)
+        data = np.empty(int(lengths.sum()), np.uint8)
+        filled = 0
+        # In pieces that stay in the processor's cache, and whose memory is used again.
+        for start in range(0, n, _STRINGS):
+            text = "".join(items[start : start + _STRINGS])
+            if not text.isascii():
+                return cls.from_list([item.encode() for item in items])
+            data[filled : filled + len(text)] = np.frombuffer(text.encode("ascii"), np.uint8)
+            filled += len(text)
+        return cls.from_lengths(lengths, data)
 
     @classmethod
     def from_lengths(
@@ -113,6 +125,10 @@ class RaggedBytes:
         lengths = self.lengths[rows]
         begins, ends = self.offsets[runs.starts], self.offsets[runs.stops]
         total = int(lengths.sum())
+        if total < _BYTES_PER_COPY * len(begins) and _are_alike(lengths):
+            out = np.empty(total, np.uint8)
+            copy_runs(self.data, self.offsets[rows], out, np.cumsum(lengths) - lengths, lengths)
+            return type(self).from_lengths(lengths, out)
         if total >= _BYTES_PER_SLICE * len(begins):
             buffer = np.ascontiguousarray(self.data).data
             cuts = map(slice, begins.tolist(), ends.tolist())
@@ -158,6 +174,14 @@ class RaggedBytes:
         cuts = self.offsets[:-1]
         cuts = cuts[cuts < len(self.data)]
         return not bool(((self.data[cuts] & 0xC0) == 0x80).any())
+
+
+def _are_alike(lengths: Rows) -> bool:
+    """Whether strings of these lengths are copied length by length."""
+    longest = int(lengths.max(initial=0))
+    return longest < LONG_RUN and are_alike(
+        int(np.count_nonzero(np.bincount(lengths))), len(lengths)
+    )
 
 
 def _blocks(begins: Rows, ends: Rows) -> Iterator[slice]:

@@ -19,16 +19,16 @@ from urllib.parse import quote, unquote_to_bytes
 from icechunk.config.containers import RELATIVE_SCHEME, VirtualChunkContainer
 from icechunk.errors import ErrorKind, InvalidInputError
 
-__all__ = ["ODD_PRINTABLE", "Containers", "Target", "is_plain", "normalized"]
+__all__ = ["Containers", "Target", "normalized"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODED_IN_PATHS = re.compile(r'[ "<>`{}\x80-\U0010ffff]')
 _ENCODED_IN_REST = re.compile(r'[ "<>\x80-\U0010ffff]')
-ODD_PRINTABLE: Final = '%\\?#"<>`{}'
+_ODD_PRINTABLE: Final = '%\\?#"<>`{}'
 """Printable ASCII that URLs encode, or give a meaning."""
-_ODD = re.compile(rf"[^!-~]|[{re.escape(ODD_PRINTABLE)}]")
+_ODD = re.compile(rf"[^!-~]|[{re.escape(_ODD_PRINTABLE)}]")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
@@ -82,9 +82,10 @@ class Containers:
         self._by_name = {
             known.container.name: known for known in self._known if known.container.name
         }
-        self.plain_starts = tuple(self._plain_starts())
-        """Texts such that a location which starts with one, and `is_plain` after that, is in a
-        container and stored as it is given."""
+        self.plain_starts = dict(self._plain_starts())
+        """Texts such that a location which starts with one is in a container and stored as it is
+        given, if all of it is printable ASCII, with none of the characters in the value, and
+        nothing behind the scheme is an empty segment or one that begins with a dot."""
 
     def find(self, location: str) -> VirtualChunkContainer | None:
         """Return the container that a location is in, None when there is none.
@@ -123,13 +124,14 @@ class Containers:
         _check_segments(place.path, url)
         return Target(known.container, url, place.authority, place.path[1:])
 
-    def _plain_starts(self) -> Iterator[str]:
+    def _plain_starts(self) -> Iterator[tuple[str, str]]:
         for known in self._known:
             prefix, name = known.container.url_prefix, known.container.name
             if _ODD.search(prefix) is None and normalized(prefix) == prefix:
-                yield prefix
+                odd = f" {_ODD_PRINTABLE}" if known.place.scheme == "file" else "%?#"
+                yield prefix, odd
                 if name and _ODD.search(name) is None:
-                    yield f"{RELATIVE_SCHEME}{name}/"
+                    yield f"{RELATIVE_SCHEME}{name}/", odd
 
     def _resolve(self, location: str) -> tuple[_Known | None, _Place, str]:
         url = normalized(location)
@@ -143,16 +145,6 @@ class Containers:
             return None, _Place("vcc", name, "/" + rest), url
         url = normalized(named.container.url_prefix + rest)
         return named, _place(url), url
-
-
-def is_plain(text: str, start: int = 0) -> bool:
-    """Whether nothing in a text, from `start` on, has a meaning in URLs but single slashes."""
-    return (
-        _ODD.search(text, start) is None
-        and "/." not in text[start:]
-        and "//" not in text[start:]
-        and not text.endswith("/")
-    )
 
 
 def normalized(location: str) -> str:

@@ -22,8 +22,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from icechunk.chunks.ragged_copy import copy_runs, windows
 from icechunk.format.flatbuf_columns import Mask, Positions, Ragged
-from icechunk.format.ragged_copy import copy_runs, windows
 from icechunk.format.schema import U8, U32, Element
 
 FILL_BLOCK = 1 << 18

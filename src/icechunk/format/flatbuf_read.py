@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icechunk.chunks.ragged import RaggedBytes
+from icechunk.chunks.ragged_copy import copy_runs, windows
 from icechunk.errors import ErrorKind, FormatError
 from icechunk.format.flatbuf_columns import Positions, Ragged
-from icechunk.format.ragged_copy import copy_runs, windows
 from icechunk.format.schema import I32, U8, U16, U32, Element, Field, Kind, Table
 
 GATHER_FACTOR = 4

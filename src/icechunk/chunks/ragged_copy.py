@@ -1,7 +1,8 @@
 """Copying many short byte runs between two buffers without a Python step per run.
 
-The runs of a flatbuffer's strings and vectors lie anywhere in the payload, the runs of a column lie
-end to end; both codec directions are this one operation. Callers have checked all bounds.
+Selecting strings of a column is this operation, and so are both directions of a codec: the strings
+and vectors of a flatbuffer lie anywhere in the payload, those of a column end to end. Callers have
+checked all bounds.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def copy_runs(
         return
     rows_of_length = np.bincount(lengths, minlength=longest + 1)
     distinct = np.flatnonzero(rows_of_length[1:]) + 1
-    if len(distinct) <= 8 + lengths.size // 64:
+    if are_alike(len(distinct), lengths.size):
         # Sorting 16-bit keys is a radix sort: linear.
         order = np.argsort(lengths.astype(np.uint16), kind="stable")
         ends = np.cumsum(rows_of_length)
@@ -63,6 +64,11 @@ def copy_runs(
             _copy_equal(source, source_starts[rows], target, target_starts[rows], length)
     else:
         _copy_by_byte(source, source_starts, target, target_starts, lengths)
+
+
+def are_alike(distinct: int, runs: int) -> bool:
+    """Whether so many runs have so few distinct lengths that one call for each length pays."""
+    return distinct <= 8 + runs // 64
 
 
 def _copy_equal(
