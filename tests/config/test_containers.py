@@ -59,6 +59,7 @@ def test_accepted(prefix: str, store: Any) -> None:
         ("vcc://b/", S3, None, r"Invalid url prefix scheme \(vcc\)"),
         ("s3://b/", ObjectStoreConfig.InMemory(), None, "Invalid url prefix scheme"),
         ("s3://b/", http_store(), None, "Invalid url prefix scheme"),
+        ("s3://b/\0/", S3, None, "null character"),
         ("foo/", S3, None, "relative URL without a base"),
         ("/", S3, None, "relative URL without a base"),
         ("s3:///", S3, None, "must include a host"),

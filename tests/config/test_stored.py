@@ -211,6 +211,14 @@ def test_missing_and_unknown_keys() -> None:
         ({"inline_chunk_threshold_bytes": True}, "must be an integer"),
         ({"inline_chunk_threshold_bytes": 1.0}, "must be an integer"),
         ({"inline_chunk_threshold_bytes": 70000}, "out of range"),
+        (
+            {
+                "virtual_chunk_containers": {
+                    "a": {"url_prefix": "gs://b/", "store": {"gcs": {"\0": "x"}}}
+                }
+            },
+            "null character",
+        ),
         ({"compression": {"algorithm": "lz4"}}, "must be one of zstd"),
         ({"compression": {"level": -1}}, "config.compression: level=-1 is out of range"),
         ({"storage": {"retries": {"max_tries": 0}}}, "config.storage.retries: max_tries"),
@@ -254,6 +262,12 @@ def test_deep_conditions_are_refused() -> None:
         condition = {"and": [condition]}
     with pytest.raises(FormatError, match="nested more than"):
         from_dict({"manifest": {"preload": {"preload_if": condition}}})
+
+
+def test_options_that_cannot_be_stored_are_refused() -> None:
+    for make in (gcs_store, http_store):
+        with pytest.raises(ValueError, match="null character"):
+            make({"a\0": "b"})
 
 
 def test_bounds() -> None:

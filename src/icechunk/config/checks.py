@@ -65,6 +65,8 @@ def text_mapping(name: str, value: Any) -> dict[str, str]:
     for key, item in value.items():
         if not isinstance(key, str) or not isinstance(item, str):
             raise TypeError(f"{name} must be a dict of str to str, but has {key!r}: {item!r}")
+        if "\0" in key:
+            raise ValueError(f"{name} has the key {key!r}, whose null character cannot be stored")
     return dict(value)
 
 

@@ -97,7 +97,10 @@ TEXT = _exactly(str, "text")
 
 
 def _decode_text_map(value: Any, where: str) -> dict[str, str]:
-    return {k: TEXT.decode(v, f"{where}.{k}") for k, v in mapping(value, where).items()}
+    for key in mapping(value, where):
+        if "\0" in key:
+            refuse(where, f"has the key {key!r}, whose null character cannot be stored")
+    return {k: TEXT.decode(v, f"{where}.{k}") for k, v in value.items()}
 
 
 TEXT_MAP = Codec(dict, _decode_text_map)

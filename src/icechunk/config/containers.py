@@ -61,6 +61,8 @@ def validate(container: VirtualChunkContainer) -> None:
         raise ValueError(
             f"VirtualChunkContainer url_prefix must end in a / character: {prefix!r} does not"
         )
+    if "\0" in prefix:
+        raise ValueError(f"cannot parse url_prefix {prefix!r}: it has a null character")
     try:
         parts = urlsplit(prefix)
     except ValueError as error:
