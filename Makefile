@@ -5,6 +5,9 @@ ENV := $(PYTHON) tools/envs.py
 # How many processes share the tests.
 WORKERS ?= 2
 
+# Where tests that need an object store find one.
+SERVERS := ceph azurite rclone
+
 .DEFAULT_GOAL := help
 # The newest Python repeats what depends on Python or Zarr, with a quarter of the random examples.
 # For all of it: make test ON_NEWEST= ICECHUNK_HYPOTHESIS_PROFILE=default
@@ -13,7 +16,7 @@ ON_NEWEST ?= -m "not slow"
 # What is tested on real object stores: see docs/servers.md.
 ON_SERVERS := tests/storage tests/test_s3.py tests/test_contention.py tests/servers compat/test_places.py
 
-.PHONY: help demo test test-servers tests environments lint types bench compat format clean
+.PHONY: help demo test test-servers tests environments servers lint types bench compat format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,12 +24,18 @@ help:  ## Show this list
 demo:  ## Write real data from a Dask cluster, read it back [REPO=path or s3://bucket/prefix]
 	@python=$$($(ENV) demo) && $$python examples/distributed_write.py $(REPO)
 
-test: environments lint types  ## Check style and types, run all tests on the default and newest Python
+test: environments  ## Check style and types, run all tests on the default and newest Python
+	@$(MAKE) --no-print-directory -j3 lint types servers
 	@python=$$($(ENV) default) && \
-	$$python tools/servers.py run --if-possible ceph azurite rclone -- $(MAKE) tests
+	$$python tools/servers.py run --if-possible $(SERVERS) -- $(MAKE) --no-print-directory tests
 
 environments:
 	@$(ENV) default newest oracle oracle-1 > /dev/null
+
+# What fails here is tried again, and said again, when the servers are to be started.
+servers:
+	@python=$$($(ENV) default) && \
+	for name in $(SERVERS); do $$python tools/servers.py install $$name || true; done
 
 tests:
 	@set -e; python=$$($(ENV) default); newest=$$($(ENV) newest); \
