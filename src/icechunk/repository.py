@@ -120,9 +120,9 @@ _TOTAL_IS_DEPRECATED = (
 )
 
 
-_METADATA = "having metadata of the repository"
-_STATUS = "having a status of the repository"
-_FLAGS = "having feature flags"
+_METADATA = "metadata of the repository"
+_STATUS = "a status of the repository"
+_FLAGS = "feature flags"
 
 
 class Repository(Shown):

@@ -89,7 +89,7 @@ def require_regular_grid(data: bytes, path: str) -> None:
         raise _bad(
             path,
             "repositories of spec version 1 have regular chunk grids only; use one, or upgrade the "
-            "repository",
+            "repository with icechunk.upgrade_icechunk_repository",
         )
 
 

@@ -63,7 +63,7 @@ def parse_spec_version(value: object) -> SpecVersion:
 def needs_version_2(what: str, kind: ErrorKind = ErrorKind.UNSUPPORTED_SPEC_VERSION) -> FormatError:
     """Error for what repositories of spec version 1 do not have."""
     return FormatError(
-        f"not supported in a repository of spec version 1: {what} needs version 2; upgrade the"
-        " repository to use it",
+        f"not supported in a repository of spec version 1: {what}; upgrade it to version 2 with"
+        " icechunk.upgrade_icechunk_repository",
         kind,
     )
