@@ -498,6 +498,56 @@ def test_clients_that_the_environment_prevents(monkeypatch, make, variable, valu
         assert SECRET not in str(caught.value)
 
 
+def moved_to(other):
+    elsewhere = other.url.replace("127.0.0.1", "localhost")
+    return lambda request: Answer(307, {"location": elsewhere + request.path})
+
+
+@pytest.mark.parametrize(
+    "make", [s3, gcs, partial(gcs, bearer_token=None, anonymous=True)], ids=["s3", "gcs", "open"]
+)
+@pytest.mark.parametrize("proxy", [None, "http://127.0.0.1:1"], ids=["direct", "proxy"])
+def test_headers_stay_at_their_host(monkeypatch, make, proxy):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    if proxy:  # which would answer for the host itself, were it not excepted
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    with serving(found) as other, serving(moved_to(other)) as server:
+        assert make(server.url).configured(ONCE).get("repo") == b"hello"
+        other.requests.clear()
+        storage = make(server.url, headers={"X-Key": SECRET}).configured(ONCE)
+        if proxy:
+            assert storage.get("repo") == b"hello"
+            return
+        with pytest.raises(StorageError) as caught:
+            storage.get("repo")
+        with pytest.raises(StorageError):
+            storage.put_if("repo", b"x", None)
+        assert SECRET not in str(caught.value)
+    assert not other.requests
+    assert set(server.sent("x-key")) == {None, SECRET}
+
+
+def test_where_headers_may_go():
+    given = {"headers": {"X-Key": SECRET}}
+    made = s3(endpoint_url=None, **given)._client_options(writing=True)
+    assert made["proxy_excludes"] == "amazonaws.com,amazonaws.com.cn"
+    assert (
+        "storage.googleapis.com" in gcs(config={}, **given)._client_options(writing=False).values()
+    )
+    for storage in (
+        s3(access_key_id=None, secret_access_key=None, from_env=True, **given),
+        gcs(bearer_token=None, from_env=True, **given),
+        gcs(config={"proxy_url": "http://proxy.example.org"}, **given),
+        s3(read_headers={"x-key": SECRET}),
+        tigris_storage(bucket="b", prefix="p", region="r", **KEY),
+    ):
+        made = storage._client_options(writing=True)
+        assert "proxy_excludes" not in made
+
+
 def test_sas_tokens_are_sent_and_not_told():
     def refused(request):
         return Answer(403, {}, b"the signature was sig=c2lnbmF0dXJl")

@@ -93,7 +93,8 @@ def gcs_storage(
         A function that hands out tokens; see `icechunk.gcs_refreshable_credentials`.
     read_headers, write_headers, headers
         HTTP headers to add to reading requests, to writing ones, and to all; where both are
-        given the more specific one wins.
+        given the more specific one wins. They are not taken along to other hosts: redirects
+        there fail, but for credentials from the environment or a service account, and proxies.
     """
     return new_gcs(
         bucket,
@@ -183,7 +184,8 @@ def http_storage(
     StorageError
         Kind ``cannot-parse-url``: this is no URL of a web server.
     """
-    from icechunk.storage.http import LEFT_BEHIND, HttpStorage, HttpTarget
+    from icechunk.storage.headers import LEFT_BEHIND
+    from icechunk.storage.http import HttpStorage, HttpTarget
 
     arguments.url_parts(base_url, "base_url")
     _, options = arguments.divided(opts)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from icechunk.storage import obstore_library as library
 from icechunk.storage.cloud import CloudStorage
@@ -27,9 +28,10 @@ from icechunk.storage.gcs_credentials import (
     GcsServiceAccountKey,
     GcsStatic,
 )
+from icechunk.storage.headers import kept_at
 
 if TYPE_CHECKING:
-    from obstore.store import GCSCredential, ObjectStore
+    from obstore.store import ClientConfig, GCSCredential, ObjectStore
 
     from icechunk.storage.sending import Pairs
 
@@ -66,6 +68,17 @@ class GcsStorage(CloudStorage[GcsTarget, GcsCredentials]):
             "anonymous": isinstance(self._credentials, GcsAnonymous),
         }
         return shown | {name: value for name, value in optional.items() if value}
+
+    def _client_options(self, *, writing: bool) -> ClientConfig:
+        options = super()._client_options(writing=writing)
+        match self._credentials:
+            case GcsAnonymous() | GcsRefreshable() | GcsStatic(GcsBearerToken()):
+                given = dict(self._target.config)
+                url = given.get("base_url") or given.get("google_base_url") or _SERVER
+                headers = self._sending.headers(writing=writing)
+                hosts = [urlsplit(url).hostname or ""]
+                return kept_at(options, headers, hosts, unless_proxied=True)
+        return options  # with which the client asks other hosts for tokens
 
     def _make_client(self, *, writing: bool) -> ObjectStore:
         target, credentials = self._target, self._credentials

@@ -1,8 +1,6 @@
 """Repositories behind a web server, to read.
 
-Nothing is ever written, and nothing need be listed. obstore follows redirects by itself; when it
-leaves a host it drops the usual headers of credentials, but would take all others along. So where
-other headers are given, requests to any other host are led to a proxy that does not exist.
+Nothing is ever written, and nothing need be listed.
 """
 
 from __future__ import annotations
@@ -14,16 +12,12 @@ from urllib.parse import urlsplit
 
 from icechunk.storage import obstore_library as library
 from icechunk.storage.cloud import CloudStorage
+from icechunk.storage.headers import kept_at
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
 
     from icechunk.storage.sending import Pairs
-
-LEFT_BEHIND = frozenset({"authorization", "cookie", "cookie2", "proxy-authorization"})
-"""Headers that obstore does not take along to another host."""
-
-_NO_PROXY_THERE = "http://127.0.0.1:1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,5 @@ class HttpStorage(CloudStorage[HttpTarget, None]):
 
     def _client_options(self, *, writing: bool) -> ClientConfig:
         options = super()._client_options(writing=writing)
-        if any(name not in LEFT_BEHIND for name, _ in self._sending.read_headers):
-            options["proxy_url"] = _NO_PROXY_THERE
-            options["proxy_excludes"] = urlsplit(self._target.url).hostname or ""
-        return options
+        host = urlsplit(self._target.url).hostname or ""
+        return kept_at(options, self._sending.read_headers, [host])

@@ -24,13 +24,17 @@ from icechunk.storage.credentials import (
     S3Static,
     S3StaticCredentials,
 )
+from icechunk.storage.headers import kept_at
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore, S3Credential
+    from obstore.store import ClientConfig, ObjectStore, S3Credential
 
     from icechunk.storage.sending import Pairs
 
 _NATIVE: Final = "S3 (native)"
+_PUBLIC = frozenset({"cache-control", "x-tigris-consistent", "x-tigris-regions"})
+"""Headers that tell nobody anything: we add them ourselves."""
+_AMAZON = ("amazonaws.com", "amazonaws.com.cn")
 _DNS_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")  # a dot would break TLS certificates
 
 
@@ -122,6 +126,17 @@ class S3Storage(CloudStorage[S3Target, S3Credentials]):
             retry_config=self._retry_config(),
             credential_provider=_provider(credentials),
         )
+
+    def _client_options(self, *, writing: bool) -> ClientConfig:
+        options = super()._client_options(writing=writing)
+        if isinstance(self._credentials, S3FromEnv):
+            return options  # with which the client asks other hosts for credentials
+        endpoint, _ = self._target.address()
+        hosts = _AMAZON if endpoint is None else (urlsplit(endpoint).hostname or "",)
+        headers = tuple(
+            pair for pair in self._sending.headers(writing=writing) if pair[0] not in _PUBLIC
+        )
+        return kept_at(options, headers, hosts, unless_proxied=True)
 
 
 def _provider(credentials: S3Credentials) -> _Fixed | _Refreshed | None:

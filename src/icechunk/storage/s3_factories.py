@@ -101,7 +101,8 @@ def s3_storage(
         such keys. So it is not detected either.
     read_headers, write_headers, headers
         HTTP headers to add to reading requests, to writing ones, and to all; where both are
-        given the more specific one wins.
+        given the more specific one wins. They are not taken along to other hosts: redirects
+        there fail, but for credentials from the environment, and proxies.
     """
     return _s3(
         "s3_storage",

@@ -35,6 +35,10 @@ class Sending:
     options: Pairs = ()
     """Further options of the client, in obstore's words; they prevail."""
 
+    def headers(self, *, writing: bool) -> Pairs:
+        """Return the headers to add to reading requests, or to all others."""
+        return self.write_headers if writing else self.read_headers
+
     def secrets(self) -> Iterator[str]:
         """Yield texts that must show up in no message."""
         for _, value in self.read_headers + self.write_headers + self.options:
@@ -63,8 +67,7 @@ def client_options(
     if stall and not writing:
         # Not for uploads: the client counts the time it takes to send the body.
         options["read_timeout"] = stall
-    headers = dict(sending.write_headers if writing else sending.read_headers)
-    if headers:
+    if headers := dict(sending.headers(writing=writing)):
         options["default_headers"] = headers
     return options | dict(sending.options)  # type: ignore[return-value]  # built up key by key
 
