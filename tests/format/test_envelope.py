@@ -1,5 +1,6 @@
 import tracemalloc
 
+import numpy as np
 import pytest
 import zstandard
 from effort import EFFORT
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 
 from icechunk.errors import FormatError
 from icechunk.format import envelope
-from icechunk.format.envelope import FileKind, unwrap, wrap
+from icechunk.format.envelope import HEADER_SIZE, FileKind, unwrap, wrap
+from icechunk.format.payload import Payload
 
 KEY = "snapshots/X"
 INITIAL_HEADER = bytes.fromhex(
@@ -125,6 +127,25 @@ def test_a_frame_that_lies_about_its_size() -> None:
         frame[5] = size
         with pytest.raises(FormatError):
             unwrap(header() + bytes(frame), FileKind.SNAPSHOT, KEY)
+
+
+@pytest.mark.parametrize("similar", [True, False])
+@pytest.mark.parametrize("size", [0, 1000, 3 << 20, 20 << 20])
+def test_payloads_that_are_made_in_blocks(size: int, similar: bool) -> None:
+    """Gaps are zero, also at the end; large and small, the frame states its size."""
+    words = np.arange(size // 8, dtype="<u4")
+    half = 4 * len(words) // 2
+    parts = [(half + 8, lambda: [words.view(np.uint8)[half:]])] if size else []
+    parts += [
+        (0, lambda: [words.view(np.uint8)[: half - 4], words.view(np.uint8)[half - 4 : half]])
+    ]
+    payload = Payload(size, parts)
+    whole = words.tobytes()[:half] + bytes(8 if size else 0) + words.tobytes()[half:]
+    whole += bytes(size - len(whole))
+    assert payload.to_memory() == whole
+    data = wrap(FileKind.MANIFEST, payload, has_similar_rows=similar)
+    assert unwrap(data, FileKind.MANIFEST, KEY).payload == whole
+    assert zstandard.get_frame_parameters(data[HEADER_SIZE:]).content_size == size
 
 
 def test_repetitive_files_are_within_bounds() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from icechunk.chunks.ragged_copy import copy_runs
 from icechunk.errors import FormatError
-from icechunk.format import flatbuf, schema
+from icechunk.format import flatbuf, flatbuf_layout, schema
+from icechunk.format import payload as payloads
 
 ROOTS = [schema.SNAPSHOT, schema.MANIFEST, schema.TRANSACTION_LOG, schema.REPO]
 
@@ -32,6 +33,18 @@ def test_writes_what_the_stock_reader_reads(stock, table, data):
     payload = stock.our_build(table, row)
     assert stock.read(table, payload) == row
     assert stock.our_read(table, payload) == row
+
+
+@pytest.mark.parametrize("table", ROOTS, ids=lambda table: table.name)
+@settings(max_examples=10 * EFFORT, deadline=None)
+@given(data=st.data())
+def test_payloads_do_not_depend_on_the_blocks_they_are_made_in(stock, table, data):
+    row = data.draw(stock.rows_of(table))
+    whole = stock.our_build(table, row)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(payloads, "BLOCK_BYTES", data.draw(st.sampled_from([1, 16, 40])))
+        patch.setattr(flatbuf_layout, "HEAP_BLOCKS", 1)
+        assert stock.our_build(table, row) == whole
 
 
 @settings(max_examples=80 * EFFORT, deadline=None)

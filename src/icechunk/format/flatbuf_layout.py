@@ -14,23 +14,21 @@ A group's rows are then one structured numpy array that views the payload.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from icechunk.chunks.ragged_copy import copy_runs, windows
 from icechunk.format.flatbuf_columns import Mask, Positions, Ragged
+from icechunk.format.payload import Block, Part, slices
 from icechunk.format.schema import U8, U32, Element
 
-FILL_BLOCK = 1 << 18
-"""Bytes of rows filled together, field by field: few enough to stay in the processor's cache."""
-
-Fill: TypeAlias = Callable[[NDArray[np.uint8]], None]
-"""Writes one part of the payload, once all positions are known."""
+HEAP_BLOCKS = 16
+"""Blocks of a heap that are made together: many, since strings are copied length by length."""
 
 
 @dataclass(slots=True)
@@ -38,7 +36,8 @@ class Layout:
     """The positions given out so far, and what will be written at them."""
 
     size: int = 0
-    fills: list[Fill] = field(default_factory=list)
+    parts: list[tuple[int, Part]] = field(default_factory=list)
+    """Where each part begins, and what makes it once all positions are known."""
     vtables: dict[bytes, int] = field(default_factory=dict)
 
     def reserve(self, size: int, align: int = 4, phase: int = 0) -> int:
@@ -55,11 +54,7 @@ class Layout:
         words = np.array([4 + 2 * len(entries), table_size, *entries], "<u2").tobytes()
         if words not in self.vtables:
             position = self.vtables[words] = self.reserve(len(words), 2)
-
-            def fill(out: NDArray[np.uint8]) -> None:
-                out[position : position + len(words)] = np.frombuffer(words, np.uint8)
-
-            self.fills.append(fill)
+            self.parts.append((position, lambda: (np.frombuffer(words, np.uint8),)))
         return self.vtables[words]
 
 
@@ -177,11 +172,14 @@ def place_group(
         if not is_uniform[number]
     }
 
-    def fill(out: NDArray[np.uint8]) -> None:
-        view: NDArray[Any] = np.ndarray((size,), stride.dtype, out.data, base)
-        each = max(1, FILL_BLOCK // stride.size)
-        for start in range(0, size, each):
-            fill_rows(view[start : start + each], slice(start, min(start + each, size)))
+    def blocks() -> Iterator[Block]:
+        out = np.zeros(0, np.uint8)
+        for part in slices(size, stride.size):
+            length = (part.stop - part.start) * stride.size
+            if length > len(out):  # the first is the largest
+                out = np.zeros(length, np.uint8)
+            fill_rows(out[:length].view(stride.dtype), part)
+            yield out[:length]
 
     def fill_rows(view: NDArray[Any], part: slice) -> None:
         chosen = part if isinstance(rows, slice) else rows[part]
@@ -201,7 +199,7 @@ def place_group(
                     targets = slot.targets[chosen]
                 view[name] = targets - (at[part] + fields[number])
 
-    layout.fills.append(fill)
+    layout.parts.append((base, blocks))
 
 
 def _add_tail(stride: _Stride, slot: Slot, count: int) -> int:
@@ -246,12 +244,17 @@ def place_heap(layout: Layout, slot: Slot, starts: Positions, counts: Positions)
     heap = layout.reserve(total, align, 4 % align)
     at = heap + np.cumsum(sizes) - sizes
 
-    def fill(out: NDArray[np.uint8]) -> None:
-        words = out[heap : heap + total].view("<u4")
-        words[(at - heap) // 4] = counts
-        copy_runs(_raw(values), starts * element.size, out, at + 4, lengths)
+    def blocks() -> Iterator[Block]:
+        for part in slices(len(at), max(1, total // max(1, len(at))), HEAP_BLOCKS):
+            end = heap + total if part.stop == len(at) else int(at[part.stop])
+            start = int(at[part.start])
+            out = np.zeros(end - start, np.uint8)
+            out.view("<u4")[(at[part] - start) // 4] = counts[part]
+            copy_runs(raw, starts[part] * element.size, out, at[part] + 4 - start, lengths[part])
+            yield out
 
-    layout.fills.append(fill)
+    raw = _raw(values)
+    layout.parts.append((heap, blocks))
     return at
 
 

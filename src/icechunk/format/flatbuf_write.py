@@ -21,6 +21,7 @@ from icechunk.chunks.ragged import RaggedBytes
 from icechunk.errors import ErrorKind, FormatError
 from icechunk.format.flatbuf_columns import Children, Mask, Maybe, Positions, Ragged, Tables, Union
 from icechunk.format.flatbuf_layout import Layout, Slot, place_group, place_heap
+from icechunk.format.payload import Block, Payload, slices
 from icechunk.format.schema import U8, U32, Element, Field, Kind, Table
 
 FILE_IDENTIFIER = b"Ichk"
@@ -29,12 +30,14 @@ MAX_PAYLOAD = 2**31 - 1
 
 
 def encode(table: Table, root: Tables) -> memoryview:
-    """Lay out and fill a whole payload whose root is the single row of `root`.
+    """Make a whole payload in memory, see `lay_out`."""
+    return lay_out(table, root).to_memory()
 
-    Returns
-    -------
-    memoryview
-        The payload, as bytes that may be written to.
+
+def lay_out(table: Table, root: Tables) -> Payload:
+    """Lay out a whole payload whose root is the single row of `root`.
+
+    Its columns must not change before its bytes are made.
 
     Raises
     ------
@@ -52,19 +55,8 @@ def encode(table: Table, root: Tables) -> memoryview:
             " split it into smaller files",
             ErrorKind.SERIALIZATION,
         )
-    out = zeroed(layout.size)
-    out.data[:8] = position.to_bytes(4, "little") + FILE_IDENTIFIER
-    for fill in layout.fills:
-        fill(out)
-    return out.data
-
-
-def zeroed(size: int) -> NDArray[np.uint8]:
-    """Return zeroed memory. numpy asks for huge pages, which a `bytearray` is not made of.
-
-    A hundred megabytes of small pages take longer to get than to fill.
-    """
-    return np.zeros(size, np.uint8)
+    start = np.frombuffer(position.to_bytes(4, "little") + FILE_IDENTIFIER, np.uint8)
+    return Payload(layout.size, [(0, lambda: (start,)), *layout.parts])
 
 
 @dataclass(slots=True)
@@ -210,18 +202,24 @@ def _add_children(draft: _Draft, field: Field, column: Children, present: Mask |
             strings = Slot(0, U32, None, runs=runs, terminator=1)
             targets = place_heap(layout, strings, runs.offsets[:-1], runs.counts)
 
-        def fill(out: NDArray[np.uint8]) -> None:
-            words = out[start : start + 4 * size].view("<u4")
-            words[heads] = counts
-            if len(counts) == 1:
-                words[1:] = targets - np.arange(start + 4, start + 4 * size, 4)
-                return
-            cells = np.arange(total) + np.repeat(np.arange(1, len(counts) + 1), counts)
-            words[cells] = targets - (start + 4 * cells)
-
-        layout.fills.append(fill)
+        if len(counts) == 1:
+            layout.parts.append((start, lambda: _single_vector(start, targets)))
+            return
+        words = np.empty(size, "<u4")
+        words[heads] = counts
+        cells = np.arange(total) + np.repeat(np.arange(1, len(counts) + 1), counts)
+        words[cells] = targets - (start + 4 * cells)
+        layout.parts.append((start, lambda: (words.view(np.uint8),)))
 
     draft.children.append(place)
+
+
+def _single_vector(start: int, targets: Positions) -> Iterator[Block]:
+    """Make the only vector at a position: how many offsets it has, and these."""
+    yield np.array([len(targets)], "<u4").view(np.uint8)
+    for part in slices(len(targets), 4):
+        cells = np.arange(start + 4 + 4 * part.start, start + 4 + 4 * part.stop, 4)
+        yield (targets[part] - cells).astype("<u4").view(np.uint8)
 
 
 def _byte_runs(column: RaggedBytes | Sequence[bytes | str | None]) -> Ragged:

@@ -28,6 +28,7 @@ from icechunk.format import flatbuf, locations, schema
 from icechunk.format.chunk_ref_search import ChunkRefSearch
 from icechunk.format.envelope import FileKind, unwrap, wrap
 from icechunk.format.locations import LocationCompression
+from icechunk.format.payload import Payload
 
 NO_COMPRESSION = 0
 DICTIONARY_COMPRESSION = 1
@@ -271,7 +272,9 @@ def _without_repetitions(refs: flatbuf.Rows, coords: Coords, dictionary: bytes) 
     last = np.append(first[1:], len(coords)) - 1
     several = last > first
     one, other = (
-        manifest_payload(bytes(12), [(bytes(8), _decode_refs(refs.take(rows), dictionary))])
+        manifest_payload(
+            bytes(12), [(bytes(8), _decode_refs(refs.take(rows), dictionary))]
+        ).to_memory()
         for rows in (first[several], last[several])
     )
     if one != other:
@@ -346,7 +349,13 @@ def encode_manifest(
     payload = manifest_payload(
         id, arrays, spec_version=spec_version, location_compression=location_compression
     )
-    return wrap(FileKind.MANIFEST, payload, level=level, spec_version=spec_version)
+    return wrap(
+        FileKind.MANIFEST,
+        payload,
+        level=level,
+        spec_version=spec_version,
+        has_similar_rows=all(table.inline is None for _, table in arrays),
+    )
 
 
 def manifest_payload(
@@ -355,7 +364,7 @@ def manifest_payload(
     *,
     spec_version: int = 2,
     location_compression: LocationCompression | None = None,
-) -> memoryview:
+) -> Payload:
     """Lay out what `encode_manifest` compresses into a file; takes the same arguments."""
     ordered = sorted(arrays, key=lambda array: array[0])
     columns: dict[str, Any] = {"id": np.frombuffer(id, np.uint8)}
@@ -378,7 +387,7 @@ def manifest_payload(
         columns["location_dictionary"] = [dictionary]
     elif spec_version > 1:
         columns["compression_algorithm"] = NO_COMPRESSION
-    return flatbuf.encode(schema.MANIFEST, flatbuf.Tables(1, columns))
+    return flatbuf.lay_out(schema.MANIFEST, flatbuf.Tables(1, columns))
 
 
 def _encode_refs(

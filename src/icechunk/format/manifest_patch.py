@@ -28,8 +28,9 @@ from icechunk.chunks.table import ChunkTable
 from icechunk.format import schema
 from icechunk.format.flatbuf import Buffer, Rows
 from icechunk.format.flatbuf_columns import Mask, Positions
-from icechunk.format.flatbuf_write import MAX_PAYLOAD, zeroed
+from icechunk.format.flatbuf_write import MAX_PAYLOAD
 from icechunk.format.manifest import Manifest, manifest_payload
+from icechunk.format.payload import memory
 
 MIN_REFS_PER_CHANGE = 16
 """With fewer references per changed one, rebuilding is about as fast and leaves no garbage."""
@@ -128,7 +129,9 @@ def patched_manifest(
     gap = -(-4 * inserted // 8) * 8
     tail_end = buffer.size + gap
     base = -(-tail_end // 8) * 8
-    patch = manifest_payload(new_id, [(node_id, changed)]) if len(changed) else b""
+    patch = (
+        bytes(manifest_payload(new_id, [(node_id, changed)]).to_memory()) if len(changed) else b""
+    )
     original = _original_size(buffer.data)
     size = base + len(patch) + _TRAILER.size if patch else tail_end
     if patch and size > min(MAX_GROWTH * original, MAX_PAYLOAD):
@@ -137,7 +140,7 @@ def patched_manifest(
     if moves is None:
         return None
 
-    out = zeroed(size).data
+    out = memory(size).data
     with memoryview(buffer.data) as old:
         out[: head.end] = old[: head.end]
         out[head.end + gap : tail_end] = old[head.end :]
@@ -147,7 +150,7 @@ def patched_manifest(
             _TRAILER.pack_into(out, base + len(patch), _TRAILER_MARK, original)
     if patch:
         _write_moves(out, moves)
-        targets = base + _refs(Buffer(bytes(patch), manifest.key)).positions
+        targets = base + _refs(Buffer(patch, manifest.key)).positions
         _write_vector(out, head, _merged(positions + gap, targets, points, is_old))
     return PatchedManifest(out, head.refs + inserted)
 

@@ -227,7 +227,7 @@ def encode_transaction_log(
             ),
         ),
     }
-    payload = flatbuf.encode(schema.TRANSACTION_LOG, flatbuf.Tables(1, columns))
+    payload = flatbuf.lay_out(schema.TRANSACTION_LOG, flatbuf.Tables(1, columns))
     return wrap(FileKind.TRANSACTION_LOG, payload, level=level, spec_version=spec_version)
 
 
