@@ -75,10 +75,17 @@ class Driver:
                 ]
                 for name in branches
             },
+            "sessions": {str(number): self._session_seen(number) for number in numbers},
+            **self._of_repository(),
+        }
+
+    def _of_repository(self) -> dict[str, Any]:
+        """Tell what is of the repository as a whole."""
+        repo = self._repo
+        return {
             "operations": self.operations(NEWEST),
             "metadata": repo.get_metadata(),
             "online": repo.status.availability == icechunk.RepoAvailability.online,
-            "sessions": {str(number): self._session_seen(number) for number in numbers},
         }
 
     def operations(self, count: int | None) -> list[Any]:
@@ -116,11 +123,11 @@ class Driver:
 
     # --- opening -------------------------------------------------------------------------------
 
-    def create(self, threshold: int, split: int | None, page: int | None) -> None:
+    def create(self, threshold: int, split: int | None, page: int | None, **options: Any) -> None:
         config = configuration(threshold, split)
         if page is not None:
             config.num_updates_per_repo_info_file = page
-        self._repo = icechunk.Repository.create(self._storage, config)
+        self._repo = icechunk.Repository.create(self._storage, config, **options)
         self._new(self._repo.lookup_branch("main"))
 
     def reopen(self, threshold: int, split: int | None, how: str) -> None:

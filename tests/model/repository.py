@@ -105,10 +105,16 @@ class Model:
                 ]
                 for name, tip in self.branches.items()
             },
+            "sessions": {str(number): self._session_seen(number) for number in numbers},
+            **self._of_repository(),
+        }
+
+    def _of_repository(self) -> dict[str, Any]:
+        """Tell what is of the repository as a whole."""
+        return {
             "operations": self.operations(NEWEST),
             "metadata": self.metadata,
             "online": self.is_online,
-            "sessions": {str(number): self._session_seen(number) for number in numbers},
         }
 
     def _session_seen(self, number: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ sys.path.append(str(Path(__file__).parent.parent))  # `model` is imported by nam
 from model.driver import Driver
 from model.expiring import ExpiringMachine
 from model.machine import RepositoryMachine
+from model.version_1 import MachineOfVersion1
 
 
 class InMemory(RepositoryMachine):
@@ -46,4 +47,11 @@ def test_histories_that_expire(effort):
     """Sessions of all ages meet commits whose snapshots are gone, and logs that others inherit."""
     run_state_machine_as_test(
         ExpiringMachine, settings=settings(max_examples=15 * effort, stateful_step_count=30)
+    )
+
+
+def test_histories_of_version_1(effort):
+    """Branches and tags in files of their own, history in snapshots: nobody sees a difference."""
+    run_state_machine_as_test(
+        MachineOfVersion1, settings=settings(max_examples=15 * effort, stateful_step_count=30)
     )
