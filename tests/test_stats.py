@@ -18,6 +18,13 @@ def repo(storage):
     return icechunk.Repository.create(storage, config)
 
 
+@pytest.fixture(params=[1, 2], ids=["spec 1", "spec 2"])
+def either(request):
+    config = icechunk.RepositoryConfig(inline_chunk_threshold_bytes=8)
+    storage = icechunk.in_memory_storage()
+    return icechunk.Repository.create(storage, config, spec_version=request.param)
+
+
 def commit(repo, edit, message="edit"):
     session = repo.writable_session("main")
     edit(session.store)
@@ -93,7 +100,8 @@ def summary(table):
     return dict(zip(table.names, zip(*columns, strict=True), strict=True))
 
 
-def test_statistics_by_everything(repo):
+def test_statistics_by_everything(either):
+    repo = either
     first = commit(repo, make, "make")
     repo.create_tag("v1", first)
     repo.create_branch("side", first)
@@ -174,7 +182,7 @@ def random_history(repo, draw):
 
 
 @pytest.mark.parametrize("spec_version", [1, 2])
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_what_expiring_frees_is_what_is_collected_after_it(data, spec_version):
     config = icechunk.RepositoryConfig(inline_chunk_threshold_bytes=8)
@@ -196,14 +204,14 @@ def test_what_expiring_frees_is_what_is_collected_after_it(data, spec_version):
     assert sorted(freed.snapshots) == sorted(set(snapshots) - set(left))
     assert repo.storage_freed_by_expiring(when, **flags).num_bytes == 0
 
-    if spec_version == 1:
-        return  # whose garbage is not collected
     summary = repo.garbage_collect(FUTURE)
     assert len(freed.snapshots) == summary.snapshots_deleted
     assert freed.transaction_logs == summary.transaction_logs_deleted
     assert freed.arrays.manifests == summary.manifests_deleted
     assert freed.arrays.total.native_chunks.sum() == summary.chunks_deleted
-    assert freed.num_bytes == summary.bytes_deleted
+    # version 1 writes files of snapshots anew, even of some that go then
+    slack = 40 * len(freed.snapshots) if spec_version == 1 else 0
+    assert abs(freed.num_bytes - summary.bytes_deleted) <= slack
 
 
 async def test_what_expiring_frees(repo):

@@ -1776,7 +1776,8 @@ class Repository(Shown):
         -----
         Reads every snapshot once, and every manifest if some are freed at all; lists the snapshots
         and transaction logs. A collection deletes by age: what is younger than it is told goes
-        later.
+        later. In spec version 1 an expiration writes files of snapshots anew, so that a few may
+        have other sizes by then.
 
         See Also
         --------
