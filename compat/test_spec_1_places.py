@@ -70,3 +70,22 @@ def _listed(side: Side, place: str) -> list[list[str]]:
 def _stands_in_keys(name: str) -> bool:
     """Whether a name comes back from a listing; the references take a backslash for a slash."""
     return name.isprintable() and "\\" not in name
+
+
+def test_migration(place: str, spec_1_sides: Sides) -> None:
+    """What another implementation has left is found by both, under the names it was given."""
+    writer, reader, migrator = (spec_1_sides[name] for name in ("1.x", "2.x", "ours"))
+    names = [name for name in ODD if _stands_in_keys(name)]
+    writer.call("steps.carry_out", path=place, steps=histories.aged())
+    writer.call("spec_1.named", path=place, names=names)
+    before = {
+        name: writer.call("spec_1.describe", path=place)[name] for name in ("branches", "tags")
+    }
+    migrator.call("spec_1.migrate", path=place)
+    for side in (migrator, reader):
+        after = side.call("spec_1.describe", path=place)
+        assert {name: after[name] for name in before} == before
+    assert migrator.call("spec_1.migration_refused", path=place) == [
+        "SessionStateError",
+        "invalid-repository-migration",
+    ]

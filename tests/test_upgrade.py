@@ -1,6 +1,7 @@
 """Upgrading a repository from version 1 of the format: what users call, see and are told."""
 
 import logging
+import threading
 
 import pytest
 import zarr
@@ -339,3 +340,39 @@ def test_bad_arguments(old, storage, arguments, error):
     with pytest.raises(TypeError, match="Repository"):
         upgrade_icechunk_repository(storage, dry_run=True)
     assert not storage.exists(REPO)
+
+
+def test_nothing_that_was_committed_meanwhile_is_lost(old, storage):
+    """Two commit to version 1 for as long as they can, and one upgrades until nobody intervenes."""
+    committed, errors, begun = [], [], threading.Barrier(3)
+
+    def write(branch):
+        repo = Repository.open(storage)
+        begun.wait()
+        try:
+            for number in range(1000):
+                session = repo.writable_session(branch)
+                zarr.open_array(session.store, path="x")[0] = number
+                committed.append((branch, session.commit(f"{branch} {number}")))
+        except icechunk.IcechunkError as error:
+            errors.append(error)
+
+    branches = ("main", "side #2")
+    threads = [threading.Thread(target=write, args=(branch,)) for branch in branches]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            new = upgrade_icechunk_repository(Repository.open(storage), dry_run=False)
+            break
+        except ConflictError:
+            assert tries < 1000
+    for thread in threads:
+        thread.join()
+    histories = {branch: {entry.id for entry in new.ancestry(branch=branch)} for branch in branches}
+    assert [item for item in committed if item[1] not in histories[item[0]]] == []
+    assert len(errors) == 2
+    assert Repository.verify_storage(storage).is_clean
