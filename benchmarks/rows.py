@@ -227,6 +227,19 @@ WORKS: tuple[Work, ...] = (
         runs=3,
     ),
     Work(
+        "garbage",
+        "garbage",
+        (
+            Row("find garbage among {count} chunk objects, local disk", "find", at_least=3),
+            Row("  processor time, with start and imports", "cpu"),
+            Row("  peak memory of the process", "peak", "MB", at_most=500),
+        ),
+        {**MILLION, "manifests": 50, "snapshots": 200},
+        {**TENTH, "manifests": 10, "snapshots": 50},
+        sides={OURS: {"ours": OURS_INTERPRETER}, REFERENCE: {"ours": OURS_INTERPRETER}},
+        runs=3,
+    ),
+    Work(
         "versions",
         "versions",
         (

@@ -22,15 +22,21 @@ import numpy as np
 import icechunk
 from icechunk.chunks import ChunkTable
 from icechunk.format.ids import encode_ids
-from works.common import count_refs, expect, grid_coords, grid_of, on_disk, put_table
-from works.common import repository_with_array as make_repository
+from works.common import (
+    count_refs,
+    expect,
+    grid_coords,
+    grid_of,
+    on_disk,
+    put_table,
+    repository_with_array,
+)
 
 
 def write(folder: Path, count: int, manifests: int, snapshots: int) -> None:
     """Make the repository, and then the files of its chunks."""
     grid = grid_of(count)
-    rest = count // grid[0] // (manifests // grid[0]) if manifests > grid[0] else 0
-    expect("manifests per row", (rest, grid[0] % manifests), (0, 0))
+    expect("rows beyond the last manifest", grid[0] % manifests, 0)
     splitting = icechunk.ManifestSplittingConfig.from_dict(
         {
             icechunk.ManifestSplitCondition.AnyArray(): {
@@ -41,7 +47,7 @@ def write(folder: Path, count: int, manifests: int, snapshots: int) -> None:
     config = icechunk.RepositoryConfig(
         inline_chunk_threshold_bytes=0, manifest=icechunk.ManifestConfig(splitting=splitting)
     )
-    repo = make_repository(on_disk(folder), grid, config)
+    repo = repository_with_array(on_disk(folder), grid, config)
     ids = np.random.default_rng(1).integers(0, 256, (count, 12), np.uint8)
     kept = np.flatnonzero(np.arange(count) % 10 != 9)
     session = repo.writable_session("main")

@@ -17,7 +17,7 @@ from icechunk.errors import FormatError
 from icechunk.format import locations, schema
 from icechunk.format.envelope import FileKind, unwrap, wrap
 from icechunk.format.flatbuf import Children, Tables, encode
-from icechunk.format.ids import decode_id
+from icechunk.format.ids import decode_id, ids_of_column
 from icechunk.format.locations import LocationCompression
 from icechunk.format.manifest import Manifest, encode_manifest
 
@@ -161,6 +161,8 @@ def test_round_trip(refs, others, spec_version, compressed):
     assert manifest.num_refs() == len(refs) + len(others)
     assert refs_of(manifest, NODE) == refs
     assert refs_of(manifest, OTHER) == others
+    native = [ref.id for ref in (*refs.values(), *others.values()) if ref.id is not None]
+    assert sorted(ids_of_column(decode(data).native_ids())) == sorted(native)
 
 
 def test_spec_version_1_has_no_later_fields(stock):
@@ -266,6 +268,7 @@ def test_first_payload_wins(stock):
         (0,): ChunkRef(ChunkKind.NATIVE, ID, 0, 3),
         (1,): ChunkRef(ChunkKind.VIRTUAL, location="s3://b/k", etag="e"),
     }
+    assert ids_of_column(manifest.native_ids()) == [ID]
 
 
 def test_frames_of_any_sort(stock):

@@ -85,6 +85,10 @@ def test_backups_are_named_after_the_time_left() -> None:
     name = layout.backup_name(1795329569006411, INITIAL_SNAPSHOT_ID)
     assert name == "repo.30708350430994.1CECHNKREP0F1RSTCMT0"
     assert layout.backup_key(name) == f"overwritten/{name}"
+    assert layout.backup_time_us(name) == 1795329569006000
+    assert layout.backup_time_us(name.replace("repo", "config.yaml")) == 1795329569006000
+    for other in ("repo", name[:-1], name.lower(), name[5:], name.replace(".3", ".x"), f"{name}.1"):
+        assert layout.backup_time_us(other) is None
     later = layout.backup_name(1795329569007411, bytes(12))
     assert later < name
     assert layout.backup_name(10**18, bytes(12), "config.yaml").startswith(

@@ -9,6 +9,7 @@ not decided here. Icechunk spec, "Object ids".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,15 @@ _ALPHABET_BYTES = np.frombuffer(_ALPHABET.encode(), dtype=np.uint8)
 _DIGIT_OF_CHAR = np.full(256, 255, dtype=np.uint8)
 _DIGIT_OF_CHAR[_ALPHABET_BYTES] = np.arange(32, dtype=np.uint8)
 _BIT_WEIGHTS = np.array([16, 8, 4, 2, 1], dtype=np.uint8)
+# How fields of a word come together: their bits, how far they are apart, which of them are upper.
+_JOINS = tuple(
+    (np.uint64(bits), np.uint64(distance), np.uint64(mask))
+    for bits, distance, mask in (
+        (5, 8, 0x001F_001F_001F_001F),
+        (10, 16, 0x0000_03FF_0000_03FF),
+        (20, 32, 0x0000_0000_000F_FFFF),
+    )
+)
 
 # Crockford asks readers to forgive lower case and the look-alikes O, I and L.
 _DIGITS = {char: digit for digit, char in enumerate(_ALPHABET)}
@@ -106,18 +116,36 @@ def decode_ids(
         an object of ours, so look-alikes and lower case are none.
     """
     chars = -(-size * 8 // 5)
-    is_id = np.array([len(text) == chars and text.isascii() for text in texts], dtype=np.bool_)
+    joined = "".join(texts)
+    if joined.isascii() and set(map(len, texts)) <= {chars}:
+        return _decode_joined(joined, len(texts), size)
+    fits = [len(text) == chars and text.isascii() for text in texts]
+    rows = np.flatnonzero(np.array(fits, dtype=np.bool_))
     ids = np.zeros((len(texts), size), dtype=np.uint8)
-    if not is_id.any():
-        return ids, is_id
-    rows = np.flatnonzero(is_id)
-    data = "".join(texts if len(rows) == len(texts) else [texts[row] for row in rows.tolist()])
-    digits = _DIGIT_OF_CHAR[np.frombuffer(data.encode("ascii"), np.uint8)].reshape(-1, chars)
-    bits = np.unpackbits(digits[:, :, None], axis=2)[:, :, 3:].reshape(len(rows), -1)
-    is_right = (digits < 32).all(axis=1) & ~bits[:, size * 8 :].any(axis=1)
-    ids[rows] = np.packbits(bits[:, : size * 8], axis=1)
-    is_id[rows] = is_right
+    is_id = np.zeros(len(texts), dtype=np.bool_)
+    ids[rows], is_id[rows] = _decode_joined("".join(compress(texts, fits)), len(rows), size)
     return ids, is_id
+
+
+def _decode_joined(
+    text: str, count: int, size: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Read ids of the right length that were put end to end: eight digits make five bytes."""
+    chars = -(-size * 8 // 5)
+    groups = -(-chars // 8)
+    digits = np.zeros((count, groups * 8), dtype=np.uint8)
+    digits[:, :chars] = _DIGIT_OF_CHAR[np.frombuffer(text.encode("ascii"), np.uint8)].reshape(
+        count, chars
+    )
+    is_id: npt.NDArray[np.bool_] = np.asarray((digits < 32).all(axis=1))
+    words = digits.view("<u8")  # a digit a byte, the first one lowest: neighbours are joined
+    for bits, distance, mask in _JOINS:
+        words = ((words & mask) << bits) | ((words >> distance) & mask)
+    data = words.astype(">u8").view(np.uint8).reshape(count, groups, 8)[:, :, 3:]
+    data = data.reshape(count, groups * 5)
+    for rest in range(size, groups * 5):
+        is_id &= data[:, rest] == 0
+    return data[:, :size].copy(), is_id
 
 
 def id_column(ids: list[bytes] | tuple[bytes, ...], size: int) -> npt.NDArray[np.uint8]:

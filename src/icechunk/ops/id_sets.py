@@ -22,7 +22,7 @@ Rows = npt.NDArray[np.int64]
 Prefixes = npt.NDArray[np.uint64]
 
 #: Fewer ids than this are not worth a merge.
-MIN_MERGE: Final = 1 << 17
+MIN_MERGE: Final = 1 << 20
 #: Beyond all prefixes.
 END: Final = 1 << 64
 
