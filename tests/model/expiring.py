@@ -1,12 +1,13 @@
-"""The model, its driver and the machine with one more step: `expire`.
+"""The model, its driver and the machine with two more steps: `expire` and `collect`.
 
 A released snapshot is unknown from then on, and its log counts for the snapshot that inherits it.
+So is one that was collected as garbage.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import hypothesis.strategies as st
@@ -19,6 +20,7 @@ from model.repository import Model, Session, _clashing_moves
 from model.values import FailedError
 
 import icechunk
+from icechunk.testing.reachable import reachable_keys
 
 
 class ExpiringModel(Model):
@@ -54,6 +56,21 @@ class ExpiringModel(Model):
         self.gone |= released
         self._record("ExpirationRan")
         return sorted(released)
+
+    def collect(self) -> list[int]:
+        """Let go of whatever no branch or tag leads to."""
+        self._require_online()
+        dropped = self.garbage()
+        self.gone |= dropped
+        self._record("GCRan")
+        return sorted(dropped)
+
+    def garbage(self) -> set[int]:
+        return set(range(len(self.snapshots))) - self.gone - self.reachable()
+
+    def reachable(self) -> set[int]:
+        tips = {*self.branches.values(), *self.tags.values()}
+        return {number for tip in tips for number in self.history(tip)}
 
     def _require_known(self, *snapshots: int | None) -> None:
         if self.gone & set(snapshots):
@@ -180,6 +197,19 @@ class ExpiringDriver(Driver):
         )
         return sorted(self._number(snapshot_id) for snapshot_id in released)
 
+    def collect(self) -> list[int | None]:
+        plan = self._repo.plan_garbage_collection(datetime.max.replace(tzinfo=UTC))
+        summary = self._repo.run_garbage_collection(plan)
+        assert summary == plan.summary()
+        assert kept_keys(self._storage) == reachable_keys(self._storage)
+        return sorted(self._number(item.id) for item in plan.dropped)
+
+
+def kept_keys(storage: icechunk.Storage) -> set[str]:
+    """Keys of all objects that are garbage if nothing needs them."""
+    folders = ("snapshots/", "transactions/", "manifests/", "chunks/")
+    return {info.key for info in storage.list() if info.key.startswith(folders)}
+
 
 class ExpiringMachine(RepositoryMachine):
     """See the module."""
@@ -197,6 +227,24 @@ class ExpiringMachine(RepositoryMachine):
     def expire(self, data, branches_go, tags_go):
         snapshot = self._snapshot(data)
         self.do("expire", snapshot=snapshot, branches_go=branches_go, tags_go=tags_go)
+
+    @rule(data=st.data(), edits=st.integers(1, 3), is_reset=st.booleans())
+    def collect(self, data, edits, is_reset):
+        """Leave a snapshot behind, and collect all garbage, once no session needs any of it."""
+        branch = data.draw(st.sampled_from(sorted(self.model.branches)))
+        before = self.model.branches[branch]
+        number = self._open("writable", branch)
+        self._change(data, number, edits)
+        if number in self.model.sessions and is_reset:
+            self._commit(number)
+            self.do("reset_branch", name=branch, snapshot=before, expected=None)
+        elif number in self.model.sessions:
+            self.do("flush", session=number, message=f"left {self._fresh()}", metadata=None)
+        reachable = self.model.reachable()
+        for number, work in list(self.model.sessions.items()):
+            if work.base not in reachable or work.mode == "fork" or not work.edits.is_empty:
+                self.do("forget_session", session=number)
+        self.do("collect")
 
     @rule(data=st.data(), edits=st.integers(1, 3), commits=st.integers(2, 3), solver=solvers)
     def expiring_race(self, data, edits, commits, solver):
