@@ -8,6 +8,7 @@ import itertools
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,8 @@ ENOUGH = 14
 @pytest.fixture(scope="module")
 def server():
     with S3Stub() as stub:
-        make_old(storage_in(stub, "template"), 3)
+        for version in (1, 2):
+            make_old(storage_in(stub, f"template-{version}"), 3, version)
         yield stub
 
 
@@ -54,9 +56,9 @@ def place(server):
     """Make repositories like the first one, by number."""
     numbers = itertools.count()
 
-    def fresh():
+    def fresh(version=2):
         prefix = f"case-{next(numbers)}"
-        server.clone("template", prefix)
+        server.clone(f"template-{version}", prefix)
         return storage_in(server, prefix), prefix
 
     yield fresh
@@ -85,6 +87,14 @@ def test_no_commit_is_lost_or_doubled(server, place, fault):
     if fault.drop or fault.status is not None:
         assert "failed" in outcomes
         assert ("unknown" in outcomes) is fault.before
+
+
+@pytest.mark.parametrize("fault", named([*FAULTS[:3], *FAULTS[7:9], *FAULTS[10:], STALLS[1]]))
+def test_no_commit_of_version_1_is_lost_or_doubled(server, place, fault):
+    outcomes = sweep_commits(server, partial(place, 1), fault, 1)
+    assert "committed" in outcomes
+    if fault.drop or fault.status is not None:
+        assert "failed" in outcomes
 
 
 @pytest.mark.slow

@@ -178,7 +178,7 @@ def _move(
             raise
     else:
         raise exhausted(tries + 1)
-    entry.require_not_migrated()
+    _require_seen(entry)
 
 
 def _create_branch(entry: EntryPointV1, change: CreateBranch) -> StateV1:
@@ -186,7 +186,7 @@ def _create_branch(entry: EntryPointV1, change: CreateBranch) -> StateV1:
     _require_snapshot(entry, change.snapshot)
     existing = entry.files.read("branch", change.name)
     if existing is None and _put(entry, key, encode_ref(change.snapshot), None):
-        entry.require_not_migrated()
+        _require_seen(entry)
         return entry.state([(change.name, change.snapshot)])
     existing = existing or entry.files.read("branch", change.name)
     actual = None if existing is None else encode_id(existing.snapshot)
@@ -216,7 +216,7 @@ def _create_tag(entry: EntryPointV1, change: CreateTag) -> StateV1:
     is_deleted = entry.files.is_deleted(change.name)
     if not is_deleted and entry.files.read("tag", change.name) is None:
         if _put(entry, key, encode_ref(change.snapshot), None):
-            entry.require_not_migrated()
+            _require_seen(entry)
             return entry.state()
         is_deleted = entry.files.is_deleted(change.name)
     why = "; it was deleted, and names of tags are never used again" if is_deleted else ""
@@ -296,6 +296,26 @@ def _require_snapshot(entry: EntryPointV1, snapshot_id: bytes) -> None:
         )
 
 
+def _require_seen(entry: EntryPointV1) -> None:
+    """Make sure that a ref that was written is one that counts.
+
+    Raises
+    ------
+    SessionStateError
+        Of kind ``invalid-repository-migration`` when a migration has begun meanwhile.
+    WriteOutcomeUnknown
+        That cannot be found out.
+    """
+    try:
+        entry.require_not_migrated()
+    except StorageError as error:
+        raise WriteOutcomeUnknown(
+            "the change was written, but the object store did not say whether the repository was"
+            " migrated meanwhile, where it may not be seen: look at the branch or tag before trying"
+            f" again ({error.message})"
+        ) from error
+
+
 def _put(entry: EntryPointV1, key: str, data: bytes, expected: Version | None) -> bool:
     """Write an object if it is still as expected, and tell whether that took effect.
 
@@ -330,6 +350,6 @@ def _content(entry: EntryPointV1, key: str, cause: StorageError) -> bytes | None
 
 def _unknown(key: str, cause: StorageError) -> WriteOutcomeUnknown:
     return WriteOutcomeUnknown(
-        f"the object store did not say whether {key} was written: look at it before trying again"
-        f" ({cause.message})"
+        f"the object store did not say whether {key} was written, and it may be yet: look at it"
+        f" before trying again ({cause.message})"
     )
