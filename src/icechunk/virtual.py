@@ -6,19 +6,24 @@ import struct
 from array import array
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from operator import index as as_integer
 from typing import Final, Self
+
+import numpy as np
 
 from icechunk.config.containers import VirtualChunkContainer
 
 __all__ = ["VirtualChunkContainer", "VirtualChunkSpec"]
 
 _LIMIT: Final = 1 << 64
-_PACK: Final = [struct.Struct(f"={rank}I").pack for rank in range(9)]
+_PACK: Final = [struct.Struct(f"={rank}I2Q").pack for rank in range(9)]
+"""By rank: coordinates, offset and length in the order of `spec_dtype`."""
+_RANGE: Final = struct.Struct("=2Q")
 _make = tuple.__new__
 
 
-class VirtualChunkSpec(tuple[bytes, str, int, int, str | None, datetime | None]):
+class VirtualChunkSpec(tuple[bytes, str, str | None, datetime | None]):
     """A reference to a virtual chunk, for `IcechunkStore.set_virtual_refs`.
 
     Whoever has many of them uses `IcechunkStore.set_virtual_refs_arr`, which takes columns.
@@ -57,27 +62,21 @@ class VirtualChunkSpec(tuple[bytes, str, int, int, str | None, datetime | None])
     ) -> Self:
         """Check the values; a reference cannot be changed afterwards."""
         # People make millions of these: a tuple is the quickest thing to make and to take columns
-        # out of, and coordinates that are packed already need not be looked at again.
-        if type(offset) is not int or type(length) is not int:
-            offset, length = as_integer(offset), as_integer(length)
-        if offset < 0 or length < 0 or offset >= _LIMIT or length >= _LIMIT:
-            raise OverflowError(f"offset {offset} and length {length} must fit into 64 bits")
+        # out of, and numbers that are packed already need not be looked at again.
+        try:
+            numbers = _PACK[len(index)](*index, offset, length)
+        except (struct.error, IndexError):
+            numbers = _packed(index, offset, length)
         if type(location) is not str and not isinstance(location, str):
             raise TypeError(f"location must be str, not {type(location).__name__}")
         if etag_checksum is not None or last_updated_at_checksum is not None:
             _check_checksums(etag_checksum, last_updated_at_checksum)
-        try:
-            coords = _PACK[len(index)](*index)
-        except (struct.error, IndexError):
-            coords = array("I", index).tobytes()  # of many axes; or it says what is wrong
-        return _make(
-            cls, (coords, location, offset, length, etag_checksum, last_updated_at_checksum)
-        )
+        return _make(cls, (numbers, location, etag_checksum, last_updated_at_checksum))
 
     @property
     def index(self) -> list[int]:  # type: ignore[override]  # the name that users know
         """Coordinates of the chunk in the array's chunk grid."""
-        return array("I", self[0]).tolist()
+        return array("I", self[0][: -_RANGE.size]).tolist()
 
     @property
     def location(self) -> str:
@@ -87,32 +86,46 @@ class VirtualChunkSpec(tuple[bytes, str, int, int, str | None, datetime | None])
     @property
     def offset(self) -> int:
         """Where the bytes begin in the object."""
-        return self[2]
+        return int(_RANGE.unpack(self[0][-_RANGE.size :])[0])
 
     @property
     def length(self) -> int:
         """How many bytes there are."""
-        return self[3]
+        return int(_RANGE.unpack(self[0][-_RANGE.size :])[1])
 
     @property
     def etag_checksum(self) -> str | None:
         """Entity tag that the object must still have."""
-        return self[4]
+        return self[2]
 
     @property
     def last_updated_at_checksum(self) -> datetime | None:
         """Time after which the object must not have been modified."""
-        return self[5]
+        return self[3]
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.index, *self[1:])
+        return type(self), (self.index, self[1], self.offset, self.length, *self[2:])
 
     def __repr__(self) -> str:
         return (
             f"icechunk.virtual.VirtualChunkSpec(index={self.index}, location={self[1]!r}, "
-            f"offset={self[2]}, length={self[3]}, etag_checksum={self[4]!r}, "
-            f"last_updated_at_checksum={self[5]!r})"
+            f"offset={self.offset}, length={self.length}, etag_checksum={self[2]!r}, "
+            f"last_updated_at_checksum={self[3]!r})"
         )
+
+
+@cache
+def spec_dtype(rank: int) -> np.dtype[np.void]:
+    """Return the type of the numbers that come first in references of arrays of this rank."""
+    return np.dtype([("coords", np.uint32, (rank,)), ("offset", np.uint64), ("length", np.uint64)])
+
+
+def _packed(index: Sequence[int], offset: int, length: int) -> bytes:
+    """Pack the numbers of a reference of many axes, or say what is wrong with them."""
+    offset, length = as_integer(offset), as_integer(length)
+    if not (0 <= offset < _LIMIT and 0 <= length < _LIMIT):
+        raise OverflowError(f"offset {offset} and length {length} must fit into 64 bits")
+    return array("I", index).tobytes() + _RANGE.pack(offset, length)
 
 
 def _check_checksums(etag: object, time: object) -> None:

@@ -10,6 +10,7 @@ import zarr
 
 import icechunk
 from icechunk import ErrorKind, IcechunkError
+from icechunk.changes import virtual_refs
 from icechunk.virtual import VirtualChunkSpec
 
 PREFIX = "s3://bucket/pre/"
@@ -189,7 +190,9 @@ def test_read_only_sessions_take_no_references(session, store):
 # --- many, as objects -----------------------------------------------------------------------------
 
 
-def test_specs(session, store):
+@pytest.mark.parametrize("at_once", [2, 8192])
+def test_specs(session, store, monkeypatch, at_once):
+    monkeypatch.setattr(virtual_refs, "SPECS_AT_ONCE", at_once)
     zone = timezone(timedelta(hours=2))
     chunks = [
         VirtualChunkSpec([1, 2], PREFIX + "x", 1, 2),
@@ -248,6 +251,14 @@ def test_a_spec_is_a_value():
     assert repr(spec).startswith("icechunk.virtual.VirtualChunkSpec(index=[1, 2], location='s3:")
     with pytest.raises(AttributeError):
         spec.offset = 3
+
+
+@pytest.mark.parametrize("rank", [0, 1, 8, 9, 20])
+def test_specs_of_any_rank(rank):
+    index = list(range(2**32 - rank, 2**32))
+    spec = VirtualChunkSpec(index, "s3://b/x", 2**64 - 1, 2**63)
+    assert (spec.index, spec.offset, spec.length) == (index, 2**64 - 1, 2**63)
+    assert pickle.loads(pickle.dumps(spec)) == spec
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from math import prod
-from operator import index
-from typing import Any, Final
+from operator import index, itemgetter
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from icechunk.changes.plain_locations import plain_rows
 from icechunk.chunks import ChunkTable, RaggedBytes
 from icechunk.config.locations import Containers, normalized
 from icechunk.errors import ErrorKind, InvalidInputError
-from icechunk.virtual import VirtualChunkSpec
+from icechunk.virtual import VirtualChunkSpec, spec_dtype
 
 __all__ = ["VirtualRefs", "refs_of_arrays", "refs_of_specs"]
 
@@ -30,6 +29,11 @@ Checksum = str | datetime | None
 Mask = npt.NDArray[np.bool_]
 Coords = npt.NDArray[np.integer]
 
+
+SPECS_AT_ONCE: Final = 8192
+"""Objects whose values are taken together."""
+
+_NUMBERS, _LOCATION, _ETAG, _TIME = map(itemgetter, range(4))
 
 SAMPLES: Final = 256
 """Locations compared with the one before, to see whether many repeat it."""
@@ -108,36 +112,50 @@ def refs_of_specs(specs: Sequence[VirtualChunkSpec], rank: int) -> VirtualRefs:
     InvalidInputError
         Kind ``invalid-chunk-index``: one has another number of coordinates than the array has axes.
     """
-    wrong = next((kind for kind in set(map(type, specs)) if kind is not VirtualChunkSpec), None)
-    if wrong is not None and not issubclass(wrong, VirtualChunkSpec):
-        raise TypeError(f"chunks must be VirtualChunkSpec objects, not {wrong.__name__}")
     n = len(specs)
-    # Six values each, all in one list: cut into columns without a call per value.
-    values: list[Any] = list(chain.from_iterable(specs))
-    places, locations, offsets, lengths, etags, times = (values[i::6] for i in range(6))
-    for found in set(map(len, places)) - {4 * rank}:
-        raise InvalidInputError(
-            f"chunk index of {found // 4} numbers for an array of {rank} axes",
-            ErrorKind.INVALID_CHUNK_INDEX,
-        )
-    coords = np.frombuffer(bytearray().join(places), np.uint32).reshape(n, rank)
-    has_etags = any(etags)
-    has_times = times.count(None) < n
+    dtype = spec_dtype(rank)
+    records = np.empty(n, dtype)
+    memory = records.view(np.uint8).reshape(-1)
+    locations: list[str] = []
+    has_etags = has_times = False
+    for start in range(0, n, SPECS_AT_ONCE):
+        # Objects lie all over memory: everything is taken while they are in the cache.
+        part = specs[start : start + SPECS_AT_ONCE]
+        _check_types(part)
+        numbers = list(map(_NUMBERS, part))
+        for found in set(map(len, numbers)) - {dtype.itemsize}:
+            raise InvalidInputError(
+                f"chunk index of {(found - spec_dtype(0).itemsize) // 4} numbers for an array of "
+                f"{rank} axes",
+                ErrorKind.INVALID_CHUNK_INDEX,
+            )
+        packed = np.frombuffer(b"".join(numbers), np.uint8)
+        memory[dtype.itemsize * start :][: len(packed)] = packed
+        locations += map(_LOCATION, part)
+        has_etags = has_etags or any(map(_ETAG, part))
+        has_times = has_times or any(map(_TIME, part))
     seconds = np.zeros(n, np.uint32)
     if has_times:
-        pairs = zip(etags, times, strict=True)
         # of the two checks the entity tag is the sharper one, and one is what can be stored
+        pairs = zip(map(_ETAG, specs), map(_TIME, specs), strict=True)
         seconds = np.fromiter(
             (0 if etag else seconds_of(time) for etag, time in pairs), np.uint32, n
         )
+    coords = np.ascontiguousarray(records["coords"])
     return VirtualRefs(
         lambda rows: coords if len(rows) == n else coords[rows],
         locations,
-        np.fromiter(offsets, np.uint64, n),
-        np.fromiter(lengths, np.uint64, n),
-        [etag or "" for etag in etags] if has_etags else "",
+        np.ascontiguousarray(records["offset"]),
+        np.ascontiguousarray(records["length"]),
+        [etag or "" for etag in map(_ETAG, specs)] if has_etags else "",
         seconds if has_times else 0,
     )
+
+
+def _check_types(specs: Sequence[object]) -> None:
+    wrong = next((kind for kind in set(map(type, specs)) if kind is not VirtualChunkSpec), None)
+    if wrong is not None and not issubclass(wrong, VirtualChunkSpec):
+        raise TypeError(f"chunks must be VirtualChunkSpec objects, not {wrong.__name__}")
 
 
 def refs_of_arrays(
