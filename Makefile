@@ -52,7 +52,8 @@ test-servers:  ## Test on object stores: Ceph, moto, Azurite, a stand-in for Goo
 	@set -e; oracle=$$($(ENV) oracle); old=$$($(ENV) oracle-1); python=$$($(ENV) default); \
 	export ICECHUNK_REQUIRE_ORACLE=1 ICECHUNK_ORACLE_PYTHON=$$oracle; \
 	export ICECHUNK_ORACLE_1_PYTHON=$$old CI=true; \
-	$$python tools/servers.py run ceph azurite gcs rclone -- $$python -m pytest $(ON_SERVERS) $(ARGS); \
+	$$python tools/servers.py run ceph azurite gcs rclone -- \
+	  $$python -m pytest -n $(WORKERS) --dist worksteal $(ON_SERVERS) $(ARGS); \
 	echo "--- the same contract on moto"; \
 	$$python -m pytest tests/storage/test_s3.py $(ARGS)
 

@@ -129,7 +129,7 @@ atexit.register(lambda: print("cleaned up", flush=True))
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_command_with_all_its_processes_and_then_the_servers(number):
-    process = run(sys.executable, "-c", TELL + FAMILY + AT_THE_END + "time.sleep(60)")
+    process = run(sys.executable, "-c", TELL + AT_THE_END + FAMILY + "time.sleep(60)")
     endpoint = process.stdout.readline().strip()
     pids = [int(word) for word in process.stdout.readline().split()]
     assert len(pids) == 2
