@@ -394,6 +394,20 @@ def test_on_disk(place, tmp_path):
     assert values(repo)[:4] == [-1, 1, 2, -1]
 
 
+def test_on_an_object_store(s3_server):
+    storage = s3_server.storage()
+    repo = Repository.create(storage, config=NATIVE)
+    session = repo.writable_session("main")
+    zarr.create_array(session.store, name="x", shape=(8,), chunks=(1,), dtype="i8", fill_value=-1)
+    session.commit("start")
+    for row in range(3):
+        write(repo, row).amend(f"amended {row}")
+    plan = repo.plan_garbage_collection(FUTURE)
+    assert repo.garbage_collect(FUTURE) == plan.summary()
+    assert (plan.summary().snapshots_deleted, plan.summary().manifests_deleted) == (3, 2)
+    check_whole(repo, storage)
+
+
 class TestPlans:
     def test_a_plan_changes_nothing(self, messy, storage):
         before = dict(storage._objects)

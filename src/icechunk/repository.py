@@ -20,6 +20,7 @@ from icechunk._threads import in_thread
 from icechunk._verify import verify_context, verify_damaged
 from icechunk.assets.authorization import Authorization
 from icechunk.assets.manager import AssetManager
+from icechunk.assets.workers import MAX_THREADS
 from icechunk.changes.commit import with_ours
 from icechunk.changes.compare import compare
 from icechunk.changes.diff import Diff
@@ -1216,7 +1217,8 @@ class Repository(Shown):
         max_consecutive_delete_failures
             After how many failures in a row to give up.
         max_concurrent_listings
-            Listings at once. One folder is listed after the other, whatever this allows.
+            Listings of a large folder at once, each of a range of names, on stores that list in
+            order: S3 and Google. 32 by default.
         backup_retention
             How long to keep former states of the repository, in which the older part of the
             operations log is; those stored longer ago are deleted. None keeps all.
@@ -1266,10 +1268,6 @@ class Repository(Shown):
                 backup_retention=backup_retention,
                 progress=progress,
             ).summary()
-        _positive(
-            "max_concurrent_listings",
-            1 if max_concurrent_listings is None else max_concurrent_listings,
-        )
         return collect(
             self._context,
             self._garbage_rule(delete_object_older_than, backup_retention),
@@ -1279,7 +1277,8 @@ class Repository(Shown):
                     max_compressed_manifest_mem_bytes,
                     max_decoded_manifest_mem_bytes,
                     max_concurrent_manifest_fetches,
-                )
+                ),
+                listings=_listings(max_concurrent_listings),
             ),
             _delete_limits(max_concurrent_deletes, max_consecutive_delete_failures),
             teller(progress),
@@ -1319,17 +1318,14 @@ class Repository(Shown):
         StorageError, FormatError
             Something that is needed cannot be read, so that garbage cannot be told from it.
         """
-        _positive(
-            "max_concurrent_listings",
-            1 if max_concurrent_listings is None else max_concurrent_listings,
-        )
         limits = Limits(
             _scan_limits(
                 max_snapshots_in_memory,
                 max_compressed_manifest_mem_bytes,
                 max_decoded_manifest_mem_bytes,
                 max_concurrent_manifest_fetches,
-            )
+            ),
+            listings=_listings(max_concurrent_listings),
         )
         rule = self._garbage_rule(delete_object_older_than, backup_retention)
         return garbage_plan_of(find(self._context, rule, limits, teller(progress)))
@@ -1998,6 +1994,10 @@ def _scan_limits(snapshots: int, file_bytes: int, decoded_bytes: int, manifests:
         file_bytes=_positive("max_compressed_manifest_mem_bytes", file_bytes),
         decoded_bytes=_positive("max_decoded_manifest_mem_bytes", decoded_bytes),
     )
+
+
+def _listings(at_once: int | None) -> int:
+    return MAX_THREADS if at_once is None else _positive("max_concurrent_listings", at_once)
 
 
 def _delete_limits(at_once: int, failures: int) -> DeleteLimits:

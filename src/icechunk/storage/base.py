@@ -156,6 +156,17 @@ def short_object(key: str, start: int, end: int, size: int | None = None) -> Sto
     )
 
 
+def wanted_of(
+    batch: Sequence[ObjectInfo], folder: str, is_wanted: Callable[[Sequence[str]], Iterable[bool]]
+) -> Iterator[_Infos]:
+    """Yield a list of those of a listing that `list_where` is asked for, or nothing."""
+    start = len(folder) + 1
+    wanted = is_wanted([info.key[start:] for info in batch])
+    found = [info for info in compress(batch, wanted) if "/" not in info.key[start:]]
+    if found:
+        yield found
+
+
 class Storage(Shown, ABC):
     """Where a repository keeps its objects: keys to bytes, with one conditional write.
 
@@ -214,7 +225,10 @@ class Storage(Shown, ABC):
         """
 
     def list_where(
-        self, folder: str, is_wanted: Callable[[Sequence[str]], Iterable[bool]]
+        self,
+        folder: str,
+        is_wanted: Callable[[Sequence[str]], Iterable[bool]],
+        at_once: int = 1,
     ) -> Iterator[_Infos]:
         """Iterate over objects directly in a folder, by the batch, those whose names are wanted.
 
@@ -226,14 +240,12 @@ class Storage(Shown, ABC):
             Their common beginning, without a slash at the end.
         is_wanted
             Tells of each of a batch of names, without the folder, whether to go on with it.
+        at_once
+            How many listings may be under way, where that helps.
         """
-        start = len(folder) + 1
         listing = self.list(folder + "/")
         while batch := list(islice(listing, _LISTED_AT_ONCE)):
-            wanted = is_wanted([info.key[start:] for info in batch])
-            found = [info for info in compress(batch, wanted) if "/" not in info.key[start:]]
-            if found:
-                yield found
+            yield from wanted_of(batch, folder, is_wanted)
 
     # Writing
 

@@ -60,6 +60,7 @@ class GcsStorage(CloudStorage[GcsTarget, GcsCredentials]):
     _scheme = "gs"
     _reads_variables = "GOOGLE_"
     _compares_generations = True
+    _lists_in_order = True
 
     def _describe(self) -> Mapping[str, object]:
         shown: dict[str, object] = {"type": "GCS", "bucket": self._target.bucket}

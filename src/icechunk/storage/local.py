@@ -163,7 +163,10 @@ class LocalStorage(Storage):
             raise _failure(error, "list", prefix, error.filename or self._root) from error
 
     def list_where(
-        self, folder: str, is_wanted: Callable[[Sequence[str]], Iterable[bool]]
+        self,
+        folder: str,
+        is_wanted: Callable[[Sequence[str]], Iterable[bool]],
+        at_once: int = 1,
     ) -> Iterator[_Infos]:
         """Iterate over the wanted files of a directory, asking for size and time of these alone."""
         validate_key(folder)

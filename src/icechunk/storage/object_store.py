@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypedDict, TypeVar
 from weakref import WeakSet
 
 from icechunk._fork import in_child
@@ -35,6 +35,7 @@ from icechunk.storage.base import (
     check_range,
     short_object,
     validate_key,
+    wanted_of,
 )
 from icechunk.storage.conditional import WRITE_ID, Attempt, Found, Outcome, classify
 from icechunk.storage.defaults import cloud_settings
@@ -45,6 +46,7 @@ from icechunk.storage.obstore_errors import (
     is_absence,
     translate,
 )
+from icechunk.storage.ranged_listing import list_in_ranges
 from icechunk.storage.ranges import split
 from icechunk.storage.tuning import Tuning
 
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from icechunk.config import StorageSettings
 
 T = TypeVar("T")
+_Infos: TypeAlias = list[ObjectInfo]  # named here because storages have a method called list
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -73,6 +76,8 @@ class ObjectStorage(Storage):
 
     _compares_generations = False
     """Conditions are on generation numbers, not on entity tags."""
+    _lists_in_order = False
+    """Listings are in the order of keys, and may begin behind any of them."""
     _reads_variables: ClassVar[str | None] = None
     """How the names of environment variables begin that its client reads by itself."""
 
@@ -150,9 +155,32 @@ class ObjectStorage(Storage):
         prefix = prefix.rstrip("/")
         if prefix:
             validate_key(prefix)
+        for page in self._pages(prefix):
+            yield from page
+
+    def list_where(
+        self,
+        folder: str,
+        is_wanted: Callable[[Sequence[str]], Iterable[bool]],
+        at_once: int = 1,
+    ) -> Iterator[_Infos]:
+        """Iterate over the wanted objects of a folder; a large one in several ranges of names."""
+        if at_once < 2 or not self._lists_in_order:
+            yield from super().list_where(folder, is_wanted)
+            return
+        validate_key(folder)
+        for page in list_in_ranges(partial(self._pages, folder), folder, at_once):
+            yield from wanted_of(page, folder, is_wanted)
+
+    def _pages(self, prefix: str, after: str = "") -> Iterator[_Infos]:
+        """List page by page, from behind a key on."""
 
         def first() -> Iterator[Sequence[ObjectMeta]]:
-            return iter(library.obstore.list(self._read(), prefix or None, chunk_size=_LIST_PAGE))
+            return iter(
+                library.obstore.list(
+                    self._read(), prefix or None, offset=after or None, chunk_size=_LIST_PAGE
+                )
+            )
 
         process = os.getpid()
 
@@ -167,8 +195,10 @@ class ObjectStorage(Storage):
 
         pages = self._call("list", None, first)
         while (page := self._call("list", None, following)) is not None:
-            for meta in page:
-                yield ObjectInfo(meta["path"], meta["size"], _microseconds(meta["last_modified"]))
+            yield [
+                ObjectInfo(meta["path"], meta["size"], _microseconds(meta["last_modified"]))
+                for meta in page
+            ]
 
     # Writing
 

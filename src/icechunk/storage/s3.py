@@ -77,6 +77,7 @@ class S3Storage(CloudStorage[S3Target, S3Credentials]):
 
     _scheme = "s3"
     _reads_variables = "AWS_"
+    _lists_in_order = True
 
     @property
     def names_verbatim(self) -> bool:

@@ -357,10 +357,13 @@ class StorageContract:
             asked.extend(names)
             return [name.endswith(("3", "5")) for name in names]
 
-        found = [info for batch in storage.list_where("chunks", is_wanted) for info in batch]
-        assert {info.key: info.size for info in found} == {"chunks/3": 3, "chunks/5": 5}
-        assert {str(number) for number in range(6)} <= set(asked)
-        assert all(info in list(storage.list("chunks")) for info in found)
+        for at_once in (1, 4):
+            batches = storage.list_where("chunks", is_wanted, at_once)
+            found = [info for batch in batches for info in batch]
+            assert {info.key: info.size for info in found} == {"chunks/3": 3, "chunks/5": 5}
+            assert len(found) == 2
+            assert {str(number) for number in range(6)} <= set(asked)
+            assert all(info in list(storage.list("chunks")) for info in found)
         assert list(storage.list_where("absent", is_wanted)) == []
 
     def test_listing_tells_sizes_and_times(self, storage: Storage) -> None:

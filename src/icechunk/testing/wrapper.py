@@ -78,10 +78,13 @@ class StorageWrapper(Storage):
         self._after("list", prefix)
 
     def list_where(  # noqa: D102
-        self, folder: str, is_wanted: Callable[[Sequence[str]], Iterable[bool]]
+        self,
+        folder: str,
+        is_wanted: Callable[[Sequence[str]], Iterable[bool]],
+        at_once: int = 1,
     ) -> Iterator[_Infos]:
         self._before("list", folder)
-        yield from self.inner.list_where(folder, is_wanted)
+        yield from self.inner.list_where(folder, is_wanted, at_once)
         self._after("list", folder)
 
     def put(self, key: str, data: BytesLike) -> None:  # noqa: D102

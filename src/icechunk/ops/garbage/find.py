@@ -103,7 +103,7 @@ def _find(assets: AssetManager, stays: Stays, rule: Rule, limits: Limits, tell: 
             listed = before + count
             tell("listing", listed)
 
-        unused(storage, kept, rule, found[folder], covers, seen)
+        unused(storage, kept, rule, found[folder], covers, seen, limits.listings)
 
     with Workers(storage.is_local, "icechunk-garbage") as workers:
         files = manifests_of(assets, workers, stays.snapshots.column, limits.scan, tell)

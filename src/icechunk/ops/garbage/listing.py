@@ -48,6 +48,7 @@ def unused(
     into: Unused,
     covers: Callable[[Ids], Mask],
     seen: Callable[[int], object],
+    at_once: int,
 ) -> None:
     """List a folder, and add what is not kept.
 
@@ -65,6 +66,8 @@ def unused(
         Which ids `kept` has all of.
     seen
         Told from time to time how many objects have been listed.
+    at_once
+        Listings at once.
     """
     bounds = None if rule.bounds is None else rule.bounds.objects[into.folder]
     count = 0
@@ -80,7 +83,7 @@ def unused(
         found: list[bool] = wanted.tolist()
         return found
 
-    for batch in storage.list_where(into.folder, is_wanted):
+    for batch in storage.list_where(into.folder, is_wanted, at_once):
         into.add(batch, rule.older_than_us)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from icechunk.assets.workers import MAX_THREADS
 from icechunk.ops.id_sets import SortedIds
 from icechunk.ops.stats import ScanLimits
 
@@ -46,3 +47,5 @@ class Limits:
     max_ids: int = MAX_IDS
     """Chunks in memory. With more of them than this, manifests are read and chunks are listed
     several times, a range of ids each."""
+    listings: int = MAX_THREADS
+    """Listings of a folder at once, where that helps."""
