@@ -19,8 +19,10 @@ from effort import EFFORT, Effort
 from hands import Sides
 from object_stores.testing import AzureServer, GcsServer, S3Server, reached, trust_nobody
 from oracle import Oracle, OracleUnavailableError, Ours, Side, find_python, is_required
+from scratch import keep_folders_in_memory
 
 trust_nobody()
+keep_folders_in_memory()
 
 NAMES = {"oracle": "theirs", "oracle-1": "theirs of old"}
 _started: dict[str, Oracle | str] = {}

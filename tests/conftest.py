@@ -1,5 +1,6 @@
 """Repositories to test on, and what to test them with, for every module."""
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))  # where the servers are
-sys.path.append(str(Path(__file__).parent))  # `effort` is imported by name
+sys.path.append(str(Path(__file__).parent))  # `effort`, `scratch` are imported by name
 
 from effort import EFFORT
 from object_stores.testing import AzureServer, GcsServer, S3Server, reached, trust_nobody
+from scratch import keep_folders_in_memory
 
 trust_nobody()
+keep_folders_in_memory()
 
 
 @pytest.fixture(scope="session")
@@ -137,3 +140,9 @@ def gcs_server(tmp_path_factory):
     """Where Google's storage is tested: what ``ICECHUNK_TEST_GCS_*`` name, else a stand-in."""
     with reached("gcs", tmp_path_factory) as (connection, _):
         yield GcsServer(**connection)
+
+
+def pytest_collection_finish():
+    """Leave the ten thousand tests out of all later searches for garbage."""
+    gc.collect()
+    gc.freeze()

@@ -94,7 +94,7 @@ def everything_reads(repo):
 
 
 @pytest.mark.parametrize(
-    ("processes", "times"), [(4, 6), pytest.param(16, 25, marks=pytest.mark.slow)]
+    ("processes", "times"), [(4, 6), pytest.param(16, 12, marks=pytest.mark.slow)]
 )
 def test_no_commit_of_many_processes_is_lost(tmp_path, processes, times):
     storage = icechunk.local_filesystem_storage(str(tmp_path / "repo"))
