@@ -13,7 +13,7 @@ import pytest
 from interop.describe import content
 from oracle import Oracle, Side
 
-RANDOM_PROGRAMS = int(os.environ.get("ICECHUNK_COMPAT_PROGRAMS", "6"))
+RANDOM_PROGRAMS = int(os.environ.get("ICECHUNK_COMPAT_PROGRAMS", "4"))
 ESSENTIAL: dict[str, tuple[str, dict[str, Any]]] = {
     "bare": ("bare", {}),
     "hierarchy": ("hierarchy", {}),
@@ -31,7 +31,7 @@ ESSENTIAL: dict[str, tuple[str, dict[str, Any]]] = {
 }
 RANDOM: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"random: {seed}": ("random_edits", {"seed": seed}) for seed in range(RANDOM_PROGRAMS)},
-    **{f"resplitting {seed}": ("resplitting", {"seed": seed}) for seed in range(6)},
+    **{f"resplitting {seed}": ("resplitting", {"seed": seed}) for seed in range(4)},
 }
 
 
@@ -101,7 +101,8 @@ def _without_backend_defaults(config: Any) -> Any:
     return None if config is None else {**config, "storage": None}
 
 
-@pytest.mark.parametrize("count", [50_000])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [20_000])
 def test_manifests_of_many_references(
     exchange: tuple[Side, Side], repo_path: str, count: int
 ) -> None:

@@ -21,6 +21,7 @@ DEALT = [
 ALL_NAMED = [(name, spec) for name in histories.NAMED for spec in NAMES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("history", "spec", "chain"), DEALT, ids=label)
 def test_each_goes_on_where_another_stopped(
     history: str, spec: int, chain: tuple[str, ...], repo_path: str, all_sides: dict[int, Sides]
@@ -39,6 +40,7 @@ def test_each_goes_on_where_another_stopped(
     assert {f"tag {number}" for number in range(1, len(chain) + 1)} <= after["tags"].keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("history", "spec"), ALL_NAMED, ids=label)
 def test_everyone_writes_the_same(
     history: str, spec: int, tmp_path: Path, all_sides: dict[int, Sides]

@@ -248,6 +248,7 @@ def test_their_expiration_of_our_history(repo_path: str, ours: Side, theirs: Ora
     assert "/grows" in difference["new_arrays"], "the pruned logs were kept by our commit"
 
 
+@pytest.mark.slow
 def test_their_changes_of_our_tip(repo_path: str, ours: Side, theirs: Oracle) -> None:
     ours.call("scenarios.hierarchy", path=repo_path)
     tip = ours.call("describe.describe", path=repo_path)["branches"]["main"]

@@ -21,6 +21,7 @@ def place(request: pytest.FixtureRequest) -> str:
     return f"{request.getfixturevalue(request.param)}/compat/{uuid.uuid4().hex}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "scenario"),
     [
@@ -41,6 +42,7 @@ def test_both_read_and_write_alike(place: str, scenario: str, ours: Side, theirs
     assert content(described["ours"]) == content(described["theirs"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exchange", "place"),
     [
@@ -79,6 +81,7 @@ def test_a_session_overtaken_by_the_other_side(exchange: tuple[Side, Side], plac
         assert side.call("sessions.read", handle=reader, name="log") == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_both_commit_to_branches_of_their_own_at_once(
     ours: Side, theirs: Oracle, place: str
 ) -> None:

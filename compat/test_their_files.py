@@ -75,6 +75,7 @@ def test_disabled_tags_are_disabled_for_us(repo_path: str, ours: Side, theirs: O
             ]
 
 
+@pytest.mark.slow
 def test_large_manifests(repo_path: str, ours: Side, theirs: Oracle) -> None:
     theirs.call("scenarios.many_chunks", path=repo_path, count=20_000)
     handle = ours.call("sessions.begin", path=repo_path)

@@ -159,6 +159,7 @@ def test_a_failed_request_leaves_no_trace(play, look, name):
         assert state == {key: session_done[key] for key in state}, fail_at
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_a_lost_answer_means_all_or_nothing(play, look, name):
     session_state, _, _ = look

@@ -106,6 +106,7 @@ class Case:
             self.failed = True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", FLAGS, ids=["keep refs", "delete refs"])
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

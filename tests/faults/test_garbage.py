@@ -72,6 +72,7 @@ def history(storage):
     return list(info.snapshots), dict(info.branches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_failing_collection_loses_nothing(template, after, sticky):

@@ -87,6 +87,7 @@ def check_opens(storage, before, seen):
     assert {fault.kind for fault in report.faults} <= NOTED, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delete", [True, False], ids=["delete", "keep"])
 @pytest.mark.parametrize(
     ("after", "sticky"),

@@ -80,6 +80,7 @@ def run(change, fail_at, *, after=False, sticky=False, remote=False):
     return error, inner, storage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", {**CHANGES, **MANY}.values(), ids=[*CHANGES, *MANY])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("place", ["local", "remote"])

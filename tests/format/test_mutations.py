@@ -236,6 +236,7 @@ def forms(kind: str, data: bytes, name: str) -> list[tuple[str, bytes, int]]:
 # Every byte, and every length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_every_byte_and_every_length(name: str) -> None:
     kind = name.split("/")[1]

@@ -60,6 +60,7 @@ def place(server, proxy, template):
     proxy.disarm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tries", [1, 3])
 def test_lost_answers(proxy, place, tries):
     outcomes = sweep_commits(proxy, place, LOST, tries)
@@ -83,6 +84,7 @@ def exchange(proxy, place):
     return number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", named(f for f in FAULTS if f.drop or f.status is not None or f.etag is not None)
 )

@@ -59,6 +59,7 @@ def test_processes_lose_no_update(storage, method):
     assert names(storage) == ["repo", "repo.lock#0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", ["put", "put_if"])
 def test_killed_writers_leave_a_whole_object_and_no_lock(storage, write):
     size = 300_000
