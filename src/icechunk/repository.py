@@ -103,7 +103,7 @@ from icechunk.repo.updates import (
     SetStatus,
     UpdateMetadata,
 )
-from icechunk.session import AMENDING, Session
+from icechunk.session import AMENDING, MOVING, Session
 from icechunk.snapshots import ManifestFileInfo, SnapshotInfo
 from icechunk.stats import ChunkStorageStats, FreedStorage, StorageTable
 from icechunk.storage.attribution import Attribution, attributed
@@ -568,6 +568,7 @@ class Repository(Shown):
         """
         if not (setting is None or isinstance(setting, bool)):
             raise TypeError(f"setting must be True, False or None, not {setting!r}")
+        self._context.entry.whole(_FLAGS)
         self._context.update_info(SetFeatureFlag(feature_number(name), setting), _FLAGS)
 
     set_feature_flag_async = in_thread(set_feature_flag)
@@ -946,7 +947,7 @@ class Repository(Shown):
         SessionStateError
             Kind ``feature-flag-disabled``: the repository does not allow moves.
         """
-        self._context.entry.whole("moving nodes")
+        self._context.entry.whole(MOVING)
         online = IsOnline("Cannot create rearrange session")
         tip = self._tip_to_write(branch, online, OPEN_REARRANGING)
         return Session.writable(

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 FORK_MESSAGE = "fork"
 AMENDING = "amending a commit"
+MOVING = "moving nodes"
 
 
 class SessionMode(IntEnum):
@@ -227,11 +228,14 @@ class Session(Shown):
             Kind ``invalid-path``: paths must be absolute, as in ``/group/array``.
         ReadOnlyError
             Kind ``read-only-session``.
+        FormatError
+            Kind ``unsupported-spec-version``: the repository is of spec version 1.
         """
         source, target = validate_path(from_path), validate_path(to_path)
         if self._read_only:
             self._workspace.check_move(source, target)
             self._require_writable("move nodes")
+        self._workspace.context.entry.whole(MOVING)
         self._workspace.move(source, target)
 
     move_async = in_thread(move)

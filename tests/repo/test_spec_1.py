@@ -402,7 +402,9 @@ def test_what_only_version_2_has(repo_v1, storage):
         lambda: repo_v1.set_feature_flag("move_node", False),
         repo_v1.ops_log,
         repo_v1.inspect_repo_info,
+        lambda: repo_v1.set_feature_flag("unknown", False),
         lambda: repo_v1.rearrange_session("main"),
+        lambda: session.move("/x", "/y"),
         lambda: session.amend("amended", allow_empty=True),
     ]:
         with pytest.raises(FormatError, match="upgrade") as caught:
