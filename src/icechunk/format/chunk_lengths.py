@@ -7,6 +7,7 @@ in the array's document, and other writers copy it from there. Icechunk spec, "S
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,14 @@ import numpy.typing as npt
 from icechunk.format.nodes import NodeColumns
 from icechunk.format.rows import counts_of
 
-__all__ = ["chunk_lengths"]
+__all__ = ["ceil_divide", "chunk_lengths"]
 
 
 def chunk_lengths(nodes: NodeColumns) -> npt.NDArray[np.uint64]:
     """Return the length of a chunk along each axis of each array, one after the other.
 
     Where a document does not tell, or contradicts the number of chunks, it is the least length that
-    gives as many chunks. Costs the parsing of all documents.
+    gives as many chunks. Costs the parsing of all documents that were not parsed lately.
     """
     least = ceil_divide(nodes.array_lengths, nodes.num_chunks)
     told = least.copy()
@@ -45,11 +46,15 @@ def ceil_divide(
     return np.where(by == 0, np.uint64(0), quotient)
 
 
-def _chunk_shape(document: bytes) -> list[int]:
-    """Read the shape of a chunk of a regular grid; nothing where there is none."""
+@lru_cache(maxsize=8192)
+def _chunk_shape(document: bytes) -> tuple[int, ...]:
+    """Read the shape of a chunk of a regular grid; nothing where there is none.
+
+    A commit changes few documents of many, so those of the last commits are remembered.
+    """
     try:
         sizes = json.loads(document)["chunk_grid"]["configuration"]["chunk_shape"]
-        good = [size for size in sizes if type(size) is int and 0 <= size < 2**64]
+        good = tuple(size for size in sizes if type(size) is int and 0 <= size < 2**64)
     except (ValueError, LookupError, TypeError, RecursionError):
-        return []
-    return good if len(good) == len(sizes) else []
+        return ()
+    return good if len(good) == len(sizes) else ()
