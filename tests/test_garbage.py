@@ -32,7 +32,9 @@ from icechunk import (
 )
 from icechunk.format.ids import decode_id, encode_id
 from icechunk.format.layout import snapshot_key
+from icechunk.format.manifest_files import ManifestFiles
 from icechunk.format.repo_info import decode_repo_info
+from icechunk.format.snapshot import decode_snapshot, encode_snapshot
 from icechunk.ops.garbage.collect import collect, find
 from icechunk.ops.garbage.delete import DeleteLimits
 from icechunk.ops.garbage.plan import plan_of
@@ -326,6 +328,17 @@ def test_nothing_goes_while_something_needed_cannot_be_read(messy, storage, what
         reader.garbage_collect(FUTURE)
     assert keys(storage) == before
     assert log_of(messy)[0] != "GCRan"
+
+
+def test_manifests_that_a_snapshot_does_not_list(repo, storage, monkeypatch):
+    key = f"snapshots/{commit(repo, 1)}"
+    found = decode_snapshot(storage.get(key), key)
+    with monkeypatch.context() as patch:
+        patch.setattr(ManifestFiles, "is_exactly", lambda *_: True)
+        storage.put(key, encode_snapshot(replace(found, manifest_files=())))
+    before = keys(storage)
+    assert Repository.open(storage).garbage_collect(FUTURE) == GCSummary()
+    assert keys(storage) == before
 
 
 def test_each_file_is_read_once(messy, storage):

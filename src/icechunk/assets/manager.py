@@ -24,6 +24,7 @@ from icechunk.format.manifest_files import ManifestFile
 from icechunk.format.manifest_patch import patched_manifest
 from icechunk.format.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from icechunk.format.snapshot_head import decode_snapshot_head
+from icechunk.format.snapshot_manifests import SnapshotManifests, decode_snapshot_manifests
 from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.format.transaction_log import (
     TransactionLog,
@@ -116,6 +117,17 @@ class AssetManager:
             head = decode_snapshot_head(self._get(key), key)
             _check_id(key, head.id, snapshot_id)
         return head
+
+    def snapshot_manifests(self, snapshot_id: bytes) -> SnapshotManifests:
+        """Return which manifests a snapshot refers to; nothing is kept."""
+        known = self.caches.snapshots.peek(snapshot_id)
+        if known is not None:
+            return SnapshotManifests.of(known)
+        key = snapshot_key(snapshot_id)
+        with operation("fetch_snapshot", snapshot_id=encode_id(snapshot_id)):
+            manifests = decode_snapshot_manifests(self._get(key), key)
+            _check_id(key, manifests.id, snapshot_id)
+        return manifests
 
     def manifest(self, manifest_id: bytes, size: int = 0, *, keep: bool = True) -> Manifest:
         """Return a manifest; `size` of its file, when known, saves a large one a round trip.

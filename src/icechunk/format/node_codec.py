@@ -25,9 +25,10 @@ from icechunk.format.rows import (
     starts_of,
 )
 
-__all__ = ["nodes_of", "nodes_to"]
+__all__ = ["ARRAY", "nodes_of", "nodes_to"]
 
-_ARRAY, _GROUP = 1, 2
+ARRAY, _GROUP = 1, 2
+"""Kinds of nodes in the union `NodeSnapshot.node_data`."""
 _MAX_CHUNKS = 2**32 - 1
 
 _Shapes = tuple[Int64s, npt.NDArray[np.uint64], npt.NDArray[np.uint32]]
@@ -47,10 +48,10 @@ def nodes_of(nodes: Rows) -> NodeColumns:
     if not is_strictly_increasing(paths):
         fail("NodeSnapshot.path", "nodes are not sorted by path, each path once")
     types = nodes.discriminant("node_data")
-    is_array = types == _ARRAY
+    is_array = types == ARRAY
     if not (is_array | (types == _GROUP)).all():
         fail("NodeSnapshot.node_data", "a node is neither an array nor a group")
-    at, arrays = nodes.member("node_data", _ARRAY)
+    at, arrays = nodes.member("node_data", ARRAY)
     count = len(nodes)
 
     dim_starts, lengths, num_chunks = _shapes_of(arrays)
@@ -132,10 +133,10 @@ def _shapes_with_chunk_lengths(arrays: Rows, is_used: npt.NDArray[np.bool_]) -> 
 def nodes_to(nodes: NodeColumns, spec_version: int) -> Children:
     """Lay out nodes as the column of a snapshot."""
     is_array = nodes.is_array
-    types = np.where(is_array, _ARRAY, _GROUP).astype(np.uint8)
+    types = np.where(is_array, ARRAY, _GROUP).astype(np.uint8)
     array_count = int(is_array.sum())
     arrays = Tables(array_count, _array_columns(nodes, array_count, spec_version))
-    members = {_ARRAY: arrays, _GROUP: Tables(len(nodes) - array_count, {})}
+    members = {ARRAY: arrays, _GROUP: Tables(len(nodes) - array_count, {})}
     columns = {
         "id": nodes.ids,
         "path": nodes.paths,

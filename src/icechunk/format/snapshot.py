@@ -34,6 +34,7 @@ __all__ = [
     "Snapshot",
     "decode_snapshot",
     "encode_snapshot",
+    "manifest_files_of",
 ]
 
 
@@ -86,7 +87,7 @@ def decode_snapshot(data: bytes, key: str) -> Snapshot:
         flushed_at=int(root.scalar("flushed_at")[0]),
         message=str(root.texts("message")[0]),
         metadata=metadata_of(root, version),
-        manifest_files=_manifest_files_of(root),
+        manifest_files=manifest_files_of(root),
         spec_version=version,
     )
 
@@ -131,7 +132,8 @@ def encode_snapshot(snapshot: Snapshot, *, level: int | None = None) -> bytes:
     return wrap(FileKind.SNAPSHOT, payload, level=level, spec_version=version)
 
 
-def _manifest_files_of(root: Rows) -> ManifestFiles:
+def manifest_files_of(root: Rows) -> ManifestFiles:
+    """Read the list of manifests, in whichever of its two forms a file has it."""
     if root.present("manifest_files_v2")[0]:
         infos, _ = root.tables("manifest_files_v2")
         ids = infos.struct("id")

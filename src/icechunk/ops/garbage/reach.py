@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from icechunk.assets.manager import AssetManager
 from icechunk.assets.workers import MAX_THREADS, Workers
 from icechunk.format.ids import ids_of_column, sortable
-from icechunk.format.manifest_files import ManifestFile, ManifestFiles
-from icechunk.format.snapshot import Snapshot
+from icechunk.format.manifest_files import ManifestFile
 from icechunk.ops.distinct import DistinctKeys
 from icechunk.ops.garbage.tell import Tell
-from icechunk.ops.id_sets import Ids, SortedIds, no_ids
+from icechunk.ops.id_sets import Ids, SortedIds
 from icechunk.ops.stats import ScanLimits, batches
 
 __all__ = ["chunks_of", "ids_of", "manifests_of"]
@@ -37,24 +36,18 @@ def manifests_of(
         seen.add(sortable(known.column))
     files: list[ManifestFile] = []
     found = workers.map(
-        lambda snapshot_id: _files(assets.snapshot(snapshot_id, keep=False)),
+        assets.snapshot_manifests,
         ids_of_column(snapshots),
         min(limits.snapshots_at_once, MAX_THREADS),
     )
-    for done, (listed, unlisted) in enumerate(found, 1):
+    for done, manifests in enumerate(found, 1):
+        listed = manifests.files
         files += [listed[row] for row in seen.add(sortable(listed.ids)).tolist()]
+        unlisted = manifests.unlisted
         fresh = unlisted[seen.add(sortable(unlisted))]
         files += [ManifestFile(manifest_id, 0, 0) for manifest_id in ids_of_column(fresh)]
         tell("snapshots", done, len(snapshots))
     return files
-
-
-def _files(snapshot: Snapshot) -> tuple[ManifestFiles, Ids]:
-    """Return the list that a snapshot has of its manifests, and what that lacks."""
-    files, used = snapshot.manifest_files, snapshot.nodes.columns.ref_ids
-    if files.is_exactly(used):
-        return files, no_ids()
-    return files, used[~SortedIds.of(files.ids).has(used)]
 
 
 def chunks_of(

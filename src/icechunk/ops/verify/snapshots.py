@@ -11,7 +11,6 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from icechunk.changes.documents import parse_document
 from icechunk.errors import InvalidInputError
@@ -26,7 +25,7 @@ from icechunk.ops.verify.overlap import first_overlap
 from icechunk.ops.verify.rules import text_of
 from icechunk.verification import FaultKind, FaultSeverity
 
-__all__ = ["Problem", "SnapshotChecks", "repeats_a_path", "unlisted_manifests"]
+__all__ = ["Problem", "SnapshotChecks", "repeats_a_path"]
 
 _DIGEST: Final = 16
 _EVERYWHERE: Final = (0, 2**32 - 1)
@@ -169,12 +168,6 @@ class SnapshotChecks:
             return False
         seen.add(value)
         return True
-
-
-def unlisted_manifests(snapshot: Snapshot) -> npt.NDArray[np.uint8]:
-    """Return the ids of manifests that arrays refer to and the snapshot does not list."""
-    ids = snapshot.nodes.columns.ref_ids
-    return np.asarray(ids[~np.isin(sortable(ids), sortable(snapshot.manifest_files.ids))])
 
 
 def repeats_a_path(data: bytes, key: str) -> bool:

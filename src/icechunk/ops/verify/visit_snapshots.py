@@ -6,11 +6,12 @@ from icechunk.assets.workers import MAX_THREADS, Workers
 from icechunk.errors import IcechunkError
 from icechunk.format.layout import snapshot_key
 from icechunk.format.snapshot import Snapshot
+from icechunk.format.snapshot_manifests import SnapshotManifests
 from icechunk.ops.verify.claims import Claims, FileClaims
 from icechunk.ops.verify.hidden import hides_nothing
 from icechunk.ops.verify.history import Recorded
 from icechunk.ops.verify.logs import fingerprint
-from icechunk.ops.verify.snapshots import SnapshotChecks, unlisted_manifests
+from icechunk.ops.verify.snapshots import SnapshotChecks
 from icechunk.ops.verify.tour import Tour, Visited
 from icechunk.verification import FaultKind, FaultSeverity
 
@@ -78,6 +79,6 @@ def _visit(tour: Tour, checks: SnapshotChecks, recorded: Recorded, snapshot: Sna
 def _claim(claims: Claims, files: FileClaims, snapshot: Snapshot, number: int) -> None:
     claims.add(snapshot.nodes.columns, number)
     files.add(snapshot.manifest_files, number)
-    unlisted = unlisted_manifests(snapshot)
+    unlisted = SnapshotManifests.of(snapshot).unlisted
     if len(unlisted):
         files.add_unlisted(unlisted, number)
