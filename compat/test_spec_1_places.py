@@ -89,3 +89,26 @@ def test_migration(place: str, spec_1_sides: Sides) -> None:
         "SessionStateError",
         "invalid-repository-migration",
     ]
+
+
+@pytest.mark.parametrize("elsewhere", ["azure_container", "google_bucket"])
+@pytest.mark.parametrize("chain", [("ours", "2.x"), ("2.x", "ours")], ids=label)
+def test_names_are_spelled_elsewhere(
+    chain: tuple[str, ...], elsewhere: str, spec_1_sides: Sides, request: pytest.FixtureRequest
+) -> None:
+    """Where the references use another client, they spell names as on local disks."""
+    place = f"{request.getfixturevalue(elsewhere)}/compat/{uuid.uuid4().hex}"
+    names = [name for name in ODD if name.isprintable()]
+    writer, follower = (spec_1_sides[name] for name in chain)
+    writer.call("steps.create", path=place, spec=1)
+    writer.call("spec_1.named", path=place, names=names)
+    follower.call("steps.commit", path=place, message="on", branch="ü", edits=[["group", "", {}]])
+    root = "Repository initialized"
+    for side in (writer, follower):
+        found = side.call("spec_1.resolved", path=place, branches=names, tags=names)
+        assert found["branches"] == {**dict.fromkeys(names, root), "ü": "on"}
+        assert found["tags"] == dict.fromkeys(names, root)
+    assert _listed(spec_1_sides["ours"], place) == [sorted([*names, "main"]), sorted(names)]
+    follower.call("spec_1.unnamed", path=place, names=names)
+    for side in (writer, follower):
+        assert _listed(side, place) == [["main"], []]

@@ -80,7 +80,7 @@ def test_all_files_are_of_version_1(filled, storage):
         snapshot = decode_snapshot(storage.get(f"snapshots/{name}"), name)
         assert (snapshot.parent_id is None) == (name == "1CECHNKREP0F1RSTCMT0")
     assert values(filled, snapshot_id=tip)["x/c/1"] == b"ab"
-    assert filled.verify(read_chunks=True).is_clean
+    assert filled.verify(decode_chunks=True).is_clean
 
 
 def test_what_zarr_makes_of_it(repo_v1, storage):
