@@ -52,6 +52,16 @@ def test_a_character_cut_in_two_is_not_utf8(text):
 
 @quick
 @given(ITEMS, st.data())
+def test_repeat(items, data):
+    counts = data.draw(st.lists(st.integers(0, 3), min_size=len(items), max_size=len(items)))
+    column = RaggedBytes.from_list(items).repeat(np.array(counts, np.int64))
+    assert column.to_list() == [
+        item for item, count in zip(items, counts, strict=True) for _ in range(count)
+    ]
+
+
+@quick
+@given(ITEMS, st.data())
 def test_take(items, data):
     rows = data.draw(st.lists(st.integers(0, len(items) - 1), max_size=20)) if items else []
     taken = RaggedBytes.from_list(items).take(np.array(rows, np.int64))

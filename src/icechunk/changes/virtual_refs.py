@@ -43,8 +43,8 @@ SAMPLES: Final = 256
 class VirtualRefs:
     """What a call was given, before it is compared with the array."""
 
-    coords: Callable[[npt.NDArray[np.intp]], Coords]
-    """Returns the coordinates of some rows, as (n, rank) integers of any size."""
+    coords: Callable[[npt.NDArray[np.intp] | None], Coords]
+    """Returns the coordinates of some rows or all, as (n, rank) integers of any size."""
     locations: Sequence[str]
     offsets: npt.NDArray[np.uint64]
     lengths: npt.NDArray[np.uint64]
@@ -72,34 +72,41 @@ class VirtualRefs:
         locations, has_container, is_empty = _read_locations(
             self.locations, containers, validate=validate, skip_empty=skip_empty
         )
-        given = np.flatnonzero(~is_empty)
+        # Without exceptions nothing is selected: columns go on as they are.
+        given = np.flatnonzero(~is_empty) if is_empty.any() else None
         coords = self.coords(given)
         _check_coords(coords, grid, path)
-        if not self.lengths[given].all():
-            row = int(np.flatnonzero(self.lengths[given] == 0)[0])
+        lengths = self.lengths if given is None else self.lengths[given]
+        if not lengths.all():
+            row = int(np.argmin(lengths))
             raise InvalidInputError(
                 f"zero-length chunk {coords[row].tolist()} for array `{path}`: every chunk needs "
                 "at least one byte",
                 ErrorKind.ZERO_LENGTH_CHUNK,
             )
-        is_kept = has_container[given]
-        kept = given[is_kept]
-        everything = len(kept) == len(locations)
+        kept, skipped = given, coords[:0]
+        if not has_container.all():
+            rows = np.arange(len(locations)) if given is None else given
+            is_kept = has_container[rows]
+            kept, coords, skipped = rows[is_kept], coords[is_kept], coords[~is_kept]
+        n = len(coords)
         etags: RaggedBytes | None
         if isinstance(self.etags, str):
-            etags = _repeated(self.etags, len(kept)) if self.etags else None
+            etags = _repeated(self.etags, n) if self.etags else None
         else:
-            etags = RaggedBytes.from_strings([self.etags[row] for row in kept.tolist()])
+            etags = RaggedBytes.from_strings(
+                self.etags if kept is None else [self.etags[row] for row in kept.tolist()]
+            )
         times = self.last_modified
         table = ChunkTable.virtual(
-            coords if is_kept.all() else coords[is_kept],
-            locations if everything else locations.take(kept),
-            self.offsets if everything else self.offsets[kept],
-            self.lengths if everything else self.lengths[kept],
+            coords,
+            locations if kept is None else locations.take(kept),
+            self.offsets if kept is None else self.offsets[kept],
+            self.lengths if kept is None else self.lengths[kept],
             etags,
-            times if isinstance(times, int) else times[kept],
+            times if isinstance(times, int) or kept is None else times[kept],
         )
-        return table, [tuple(row) for row in coords[~is_kept].tolist()]
+        return table, [tuple(row) for row in skipped.tolist()]
 
 
 def refs_of_specs(specs: Sequence[VirtualChunkSpec], rank: int) -> VirtualRefs:
@@ -143,7 +150,7 @@ def refs_of_specs(specs: Sequence[VirtualChunkSpec], rank: int) -> VirtualRefs:
         )
     coords = np.ascontiguousarray(records["coords"])
     return VirtualRefs(
-        lambda rows: coords if len(rows) == n else coords[rows],
+        lambda rows: coords if rows is None else coords[rows],
         locations,
         np.ascontiguousarray(records["offset"]),
         np.ascontiguousarray(records["length"]),
@@ -205,9 +212,11 @@ def refs_of_arrays(
             f"arr_offset length ({len(starts)}) != chunk_grid_shape length ({len(sizes)})"
         )
 
-    def coords(rows: npt.NDArray[np.intp]) -> Coords:
-        if len(rows) == len(texts) and not any(starts):
+    def coords(rows: npt.NDArray[np.intp] | None) -> Coords:
+        if rows is None and not any(starts):
             return np.indices(sizes, np.uint32).reshape(len(sizes), len(texts)).T
+        if rows is None:
+            rows = np.arange(len(texts))
         found = np.empty((len(rows), len(sizes)), np.int64)
         rest = rows.astype(np.int64)
         for axis in reversed(range(len(sizes))):
@@ -277,8 +286,8 @@ def _read_locations(
         column = RaggedBytes.from_strings(changed)
     if rows is None:
         return column, has_container, is_empty
-    of = np.repeat(np.arange(len(rows)), np.diff(rows, append=len(locations)))
-    return column.take(of), has_container[of], is_empty[of]
+    times = np.diff(rows, append=len(locations))
+    return column.repeat(times), np.repeat(has_container, times), np.repeat(is_empty, times)
 
 
 def _changes(texts: Sequence[str]) -> npt.NDArray[np.intp] | None:

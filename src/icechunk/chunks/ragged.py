@@ -142,6 +142,23 @@ class RaggedBytes:
             filled += len(index)
         return type(self).from_lengths(lengths, out)
 
+    def repeat(self, counts: Rows) -> Self:
+        """Return each string as many times as `counts` says, one copy after the other."""
+        lengths = self.lengths
+        column = np.empty(int((lengths * counts).sum()), np.uint8)
+        ends = np.cumsum(lengths * counts)
+        for part in _blocks(ends - lengths * counts, ends):
+            some, times = self.slice(part.start, part.stop), counts[part]
+            size = int(lengths[part.start])
+            if size and (lengths[part] == size).all():
+                cells = np.ascontiguousarray(some.data).view(np.dtype((np.void, size)))
+                copies = np.repeat(cells, times).view(np.uint8)
+            else:
+                copies = some.take(np.repeat(np.arange(len(some)), times)).data
+            end = int(ends[part.stop - 1])
+            column[end - len(copies) : end] = copies
+        return type(self).from_lengths(np.repeat(lengths, counts), column)
+
     def spread(self, rows: Rows, n: int) -> Self:
         """Return a column of `n` strings, ours at `rows` (ascending) and empty ones elsewhere."""
         if len(rows) == n:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 LONG_RUN = 4096
 """From this length on one slice assignment per run costs less than anything cleverer."""
 
+COPY_BLOCK = 1 << 20
+"""Bytes on their way at a time."""
+
 INDEX_BLOCK = 1 << 19
 """Bytes addressed by one index array, so that the indices (8 bytes each) stay small."""
 
@@ -81,8 +84,12 @@ def _copy_equal(
     if len(source_starts) <= 4 or length >= LONG_RUN:
         each = np.full(len(source_starts), length)
         _copy_each(source, source_starts, target, target_starts, each)
-    else:
-        windows(target, length)[target_starts] = windows(source, length)[source_starts]
+        return
+    given, wanted = windows(source, length), windows(target, length)
+    step = COPY_BLOCK // length
+    for first in range(0, len(source_starts), step):
+        part = slice(first, first + step)
+        wanted[target_starts[part]] = given[source_starts[part]]
 
 
 def _copy_each(
