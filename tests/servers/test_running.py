@@ -129,15 +129,17 @@ atexit.register(lambda: print("cleaned up", flush=True))
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_command_with_all_its_processes_and_then_the_servers(number):
-    process = run(sys.executable, "-c", TELL + AT_THE_END + FAMILY + "time.sleep(60)")
+    program = TELL + AT_THE_END + FAMILY + "time.sleep(60)"
+    process = run(sys.executable, "-c", program, stderr=subprocess.PIPE)
     endpoint = process.stdout.readline().strip()
     pids = [int(word) for word in process.stdout.readline().split()]
     assert len(pids) == 2
     assert all(map(is_running, pids))
     assert not is_gone(endpoint)
     process.send_signal(number)
-    printed, _ = process.communicate(timeout=60)
+    printed, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
+    assert f"ended by {number.name}\n" in said
     assert printed == "cleaned up\n"
     assert not any(map(is_running, pids))
     assert is_gone(endpoint)

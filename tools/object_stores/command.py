@@ -32,6 +32,7 @@ def leave_on_signals() -> None:
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
+    os.write(2, f"--- ended by {signal.Signals(number).name}\n".encode())
     raise SystemExit(128 + number)
 
 
