@@ -7,10 +7,11 @@ lays that out one ``name: value`` a line, parts of several lines below their nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from itertools import islice
+from typing import TypeAlias, TypeVar
 
 __all__ = [
     "Block",
@@ -24,6 +25,8 @@ __all__ = [
     "indented",
     "some_of",
 ]
+
+_T = TypeVar("_T")
 
 INDENT = "    "
 SHOWN = 5
@@ -111,12 +114,12 @@ def indented(lines: str) -> str:
     return "".join(INDENT + line for line in lines.splitlines(keepends=True))
 
 
-def some_of(what: str, lines: Sequence[str]) -> str | Lines:
-    """Show how many there are of something, and the first few of them."""
-    if not lines:
+def some_of(what: str, items: Collection[_T], line: Callable[[_T], str] = str) -> str | Lines:
+    """Show how many there are of something, and the first few of them, each by its line."""
+    if not items:
         return "none"
-    more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return Lines((f"{len(lines)} {what}", *lines[:SHOWN], *more))
+    more = [f"... and {len(items) - SHOWN} more"] if len(items) > SHOWN else []
+    return Lines((f"{len(items)} {what}", *map(line, islice(items, SHOWN)), *more))
 
 
 def _part(value: object) -> Part:

@@ -13,14 +13,21 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from icechunk._display import Block, Lines, Shown, datetime_text
-from icechunk.errors import ErrorKind, InvalidInputError
-from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id, encode_ids
+from icechunk._display import Block, Shown, datetime_text, some_of
+from icechunk.format.ids import encode_id, encode_ids
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.ops.expiration import Bounds, Expired, Rule
 from icechunk.ops.expiration_v1 import ExpiredRefs
-from icechunk.ops.plan_json import checked, id_text, plan_from_json, plan_to_json, time
+from icechunk.ops.plan_parts import (
+    checked,
+    id_text,
+    named_ids,
+    plan_from_json,
+    plan_to_json,
+    ref_line,
+    time,
+)
 from icechunk.ops.stats import reachable_snapshots
 from icechunk.repo.state import RepoState
 from icechunk.repo.times import from_datetime, to_datetime
@@ -36,7 +43,6 @@ __all__ = [
 
 FORMAT: Final = "icechunk expiration plan"
 VERSION: Final = 1
-SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +128,11 @@ class ExpirationPlan(Shown):
                 "older_than": datetime_text(self.older_than),
                 "delete_expired_branches": self.delete_expired_branches,
                 "delete_expired_tags": self.delete_expired_tags,
-                "released": _some("snapshots", [_line(item) for item in self.released]),
-                "held": _some("snapshots", [_line(item) for item in self.held]),
-                "reparented": _some(
-                    "snapshots",
-                    [
-                        f"{item.id}: from {item.parent_id} to {item.new_parent_id},"
-                        f" logs inherited: {len(item.inherited_logs)}"
-                        for item in self.reparented
-                    ],
-                ),
-                "branches": _some(
-                    "branches", [f"{n} at {tip}" for n, tip in self.branches.items()]
-                ),
-                "tags": _some("tags", [f"{name} at {tip}" for name, tip in self.tags.items()]),
+                "released": some_of("snapshots", self.released, _line),
+                "held": some_of("snapshots", self.held, _line),
+                "reparented": some_of("snapshots", self.reparented, _reparented_line),
+                "branches": some_of("branches", self.branches.items(), ref_line),
+                "tags": some_of("tags", self.tags.items(), ref_line),
             },
         )
 
@@ -234,21 +231,15 @@ def rule_of(plan: ExpirationPlan) -> Rule:
     InvalidInputError
         Kind ``invalid-snapshot-id``: somebody has written the plan by hand, and an id is none.
     """
-    try:
-        bounds = Bounds(
-            frozenset(decode_id(item.id, OBJECT_ID_SIZE) for item in plan.released),
-            {name: decode_id(tip, OBJECT_ID_SIZE) for name, tip in plan.branches.items()},
-            {name: decode_id(tip, OBJECT_ID_SIZE) for name, tip in plan.tags.items()},
-        )
-    except ValueError as error:
-        raise InvalidInputError(
-            f"the plan names a snapshot that is none: {error}", ErrorKind.INVALID_SNAPSHOT_ID
-        ) from error
     return Rule(
         from_datetime(plan.older_than),
         plan.delete_expired_branches,
         plan.delete_expired_tags,
-        bounds,
+        Bounds(
+            frozenset(named_ids(item.id for item in plan.released)),
+            dict(zip(plan.branches, named_ids(plan.branches.values()), strict=True)),
+            dict(zip(plan.tags, named_ids(plan.tags.values()), strict=True)),
+        ),
     )
 
 
@@ -258,12 +249,11 @@ def _line(item: ExpiredSnapshot) -> str:
     return f"{item.id} written {item.written_at:%Y-%m-%d %H:%M:%S}, {item.message!r}{kept}{left}"
 
 
-def _some(what: str, lines: list[str]) -> str | Lines:
-    """Show how many there are, and the first few."""
-    if not lines:
-        return "none"
-    more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return Lines((f"{len(lines)} {what}", *lines[:SHOWN], *more))
+def _reparented_line(item: ReparentedSnapshot) -> str:
+    return (
+        f"{item.id}: from {item.parent_id} to {item.new_parent_id},"
+        f" logs inherited: {len(item.inherited_logs)}"
+    )
 
 
 def _fields(value: dict[str, Any]) -> dict[str, Any]:

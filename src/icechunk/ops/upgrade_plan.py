@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from icechunk._display import Block, Shown, some_of
+from icechunk.ops.plan_parts import ref_line
 
 __all__ = ["UpgradePlan"]
 
@@ -56,8 +57,8 @@ class UpgradePlan(Shown):
         shown: dict[str, object] = {"writes_state": self.writes_state, "resumes": self.resumes}
         if self.writes_state:
             shown |= {
-                "branches": some_of("branches", _at(self.branches)),
-                "tags": some_of("tags", _at(self.tags)),
+                "branches": some_of("branches", self.branches.items(), ref_line),
+                "tags": some_of("tags", self.tags.items(), ref_line),
                 "deleted_tags": some_of("tags", self.deleted_tags),
                 "snapshots": self.snapshots,
                 "log_entries": self.log_entries,
@@ -66,7 +67,3 @@ class UpgradePlan(Shown):
         shown["deletes"] = some_of("files", self.deletes)
         shown["stays"] = some_of("files", self.stays)
         return Block.of("icechunk.ops.UpgradePlan", shown)
-
-
-def _at(refs: Mapping[str, str]) -> list[str]:
-    return [f"{name} at {target}" for name, target in refs.items()]

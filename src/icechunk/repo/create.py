@@ -23,7 +23,7 @@ from icechunk.format.ops_table import OpsLog
 from icechunk.format.refs_v1 import encode_ref
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot import Snapshot, encode_snapshot
-from icechunk.format.snapshot_table import SnapshotEntry, SnapshotTable
+from icechunk.format.snapshot_table import SnapshotTable
 from icechunk.format.transaction_log import TransactionLog, encode_transaction_log
 from icechunk.repo.entry_v1 import MAIN_KEY, StoredConfig
 from icechunk.repo.entry_v2 import EntryPoint, already_there
@@ -127,15 +127,7 @@ def create_repository_v1(
         begun to create once.
     """
     _log_creation(storage)
-    snapshot = Snapshot(
-        id=INITIAL_SNAPSHOT_ID,
-        parent_id=None,
-        nodes=NodeTable.empty(),
-        flushed_at=now_us,
-        message=INITIAL_MESSAGE,
-        metadata=INITIAL_METADATA,
-        spec_version=1,
-    )
+    snapshot = _initial_snapshot(now_us, spec_version=1)
     storage.prepare()
     storage.put(snapshot_key(snapshot.id), encode_snapshot(snapshot, level=level))
     if config is not None:
@@ -169,21 +161,24 @@ def _log_creation(storage: Storage) -> None:
 
 def initial_state(config: bytes | None, now_us: int) -> tuple[Snapshot, TransactionLog, RepoInfo]:
     """Make the values a new repository consists of."""
-    metadata = INITIAL_METADATA
-    snapshot = Snapshot(
-        id=INITIAL_SNAPSHOT_ID,
-        parent_id=None,
-        nodes=NodeTable.empty(),
-        flushed_at=now_us,
-        message=INITIAL_MESSAGE,
-        metadata=metadata,
-    )
-    entry = SnapshotEntry(INITIAL_SNAPSHOT_ID, None, now_us, INITIAL_MESSAGE, metadata)
+    snapshot = _initial_snapshot(now_us, spec_version=2)
     info = RepoInfo(
-        snapshots=SnapshotTable.from_entries([entry]),
+        snapshots=SnapshotTable.from_entries([snapshot.head]),
         branches={MAIN: INITIAL_SNAPSHOT_ID},
         status=RepoStatus(set_at=now_us),
         updates=OpsLog.from_entries([UpdateEntry(RepoInitialized(), now_us)]),
         config=config,
     )
     return snapshot, TransactionLog(INITIAL_SNAPSHOT_ID), info
+
+
+def _initial_snapshot(now_us: int, *, spec_version: int) -> Snapshot:
+    return Snapshot(
+        id=INITIAL_SNAPSHOT_ID,
+        parent_id=None,
+        nodes=NodeTable.empty(),
+        flushed_at=now_us,
+        message=INITIAL_MESSAGE,
+        metadata=INITIAL_METADATA,
+        spec_version=spec_version,
+    )

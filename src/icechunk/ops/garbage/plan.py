@@ -13,9 +13,8 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from icechunk._display import Block, Lines, Shown, datetime_text
-from icechunk.errors import ErrorKind, InvalidInputError
-from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, decode_ids, encode_id
+from icechunk._display import Block, Shown, datetime_text, some_of
+from icechunk.format.ids import OBJECT_ID_SIZE, decode_ids, encode_id
 from icechunk.format.layout import CHUNKS, MANIFESTS, OVERWRITTEN, SNAPSHOTS, TRANSACTIONS
 from icechunk.ops.garbage.find import Garbage
 from icechunk.ops.garbage.objects import GarbageObjects
@@ -23,14 +22,21 @@ from icechunk.ops.garbage.rule import Bounds, Rule
 from icechunk.ops.garbage.run import summary_of
 from icechunk.ops.garbage.summary import GCSummary
 from icechunk.ops.id_sets import SortedIds
-from icechunk.ops.plan_json import checked, id_text, plan_from_json, plan_to_json, time
+from icechunk.ops.plan_parts import (
+    checked,
+    id_text,
+    named_ids,
+    optional_time,
+    plan_from_json,
+    plan_to_json,
+    time,
+)
 from icechunk.repo.times import from_datetime, to_datetime
 
 __all__ = ["DroppedSnapshot", "GarbagePlan", "OldBackup", "plan_of", "rule_of"]
 
 FORMAT: Final = "icechunk garbage plan"
 VERSION: Final = 1
-SHOWN: Final = 5
 
 _FOLDERS: Final = {
     "snapshots": SNAPSHOTS,
@@ -167,7 +173,7 @@ class GarbagePlan(Shown):
             {
                 "older_than": datetime_text(self.older_than),
                 "made_from": "None" if self.made_from is None else datetime_text(self.made_from),
-                "dropped": _some(self.dropped),
+                "dropped": some_of("snapshots that nothing leads to", self.dropped, _line),
                 **{name: getattr(self, name).text() for name in _FOLDERS},
                 "backups_older_than": "None" if until is None else datetime_text(until),
                 "backups": len(self.backups) or "none",
@@ -206,36 +212,22 @@ def rule_of(plan: GarbagePlan) -> Rule:
     Raises
     ------
     InvalidInputError
-        Kind ``invalid-snapshot-id``: somebody has written the plan, and ids are none.
+        Kind ``invalid-snapshot-id``: somebody has written the plan by hand, and an id is none.
     """
-    try:
-        dropped = [decode_id(item.id, OBJECT_ID_SIZE) for item in plan.dropped]
-    except ValueError as error:
-        raise InvalidInputError(
-            f"the plan names a snapshot that is none: {error}", ErrorKind.INVALID_SNAPSHOT_ID
-        ) from error
     until = plan.backups_older_than
     return Rule(
         from_datetime(plan.older_than),
         None if until is None else from_datetime(until),
         Bounds(
-            SortedIds.of(dropped),
+            SortedIds.of(named_ids(item.id for item in plan.dropped)),
             {found.folder: SortedIds.of(found.id_bytes) for found in plan.objects},
             frozenset(backup.name for backup in plan.backups),
         ),
     )
 
 
-def _some(dropped: tuple[DroppedSnapshot, ...]) -> str | Lines:
-    """Show how many there are, and the first few."""
-    if not dropped:
-        return "none"
-    lines = [
-        f"{item.id} written {item.written_at:%Y-%m-%d %H:%M:%S}, {item.message!r}"
-        for item in dropped[:SHOWN]
-    ]
-    more = [f"... and {len(dropped) - SHOWN} more"] if len(dropped) > SHOWN else []
-    return Lines((f"{len(dropped)} snapshots that nothing leads to", *lines, *more))
+def _line(item: DroppedSnapshot) -> str:
+    return f"{item.id} written {item.written_at:%Y-%m-%d %H:%M:%S}, {item.message!r}"
 
 
 def _to_columns(found: GarbageObjects) -> dict[str, Any]:
@@ -248,14 +240,12 @@ def _to_columns(found: GarbageObjects) -> dict[str, Any]:
 
 def _fields(value: dict[str, Any]) -> dict[str, Any]:
     """Take the fields of a plan out of its JSON."""
-    until = value.pop("backups_older_than")
-    made_from = value.pop("made_from")
     return {
         "older_than": time(value.pop("older_than")),
-        "made_from": None if made_from is None else time(made_from),
+        "made_from": optional_time(value.pop("made_from")),
         "dropped": tuple(map(_dropped, checked(value.pop("dropped"), list))),
         **{name: _of_columns(folder, value.pop(name)) for name, folder in _FOLDERS.items()},
-        "backups_older_than": None if until is None else time(until),
+        "backups_older_than": optional_time(value.pop("backups_older_than")),
         "backups": tuple(map(_backup, checked(value.pop("backups"), list))),
         "young_objects": checked(value.pop("young_objects"), int),
         "young_bytes": checked(value.pop("young_bytes"), int),

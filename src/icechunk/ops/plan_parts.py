@@ -1,21 +1,30 @@
-"""Plans as JSON: what they have in common.
+"""What plans of upkeep have in common: their JSON, the ids they name, the lines they show.
 
-A plan is an object with the name of its format, a version, and fields that are all there and no
-others. It may come from anywhere, so every value is checked before it is used.
+In JSON a plan is an object with the name of its format, a version, and fields that are all there
+and no others. It may come from anywhere, so every value is checked before it is used.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, TypeVar
 
-from icechunk.errors import ErrorKind, FormatError
+from icechunk.errors import ErrorKind, FormatError, InvalidInputError
 from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id
 from icechunk.repo.times import from_datetime, to_datetime
 
-__all__ = ["checked", "id_text", "plan_from_json", "plan_to_json", "time"]
+__all__ = [
+    "checked",
+    "id_text",
+    "named_ids",
+    "optional_time",
+    "plan_from_json",
+    "plan_to_json",
+    "ref_line",
+    "time",
+]
 
 T = TypeVar("T")
 
@@ -66,6 +75,33 @@ def id_text(value: Any) -> str:
 def time(value: Any) -> datetime:
     """Return a time with its zone."""
     return to_datetime(from_datetime(datetime.fromisoformat(checked(value, str))))
+
+
+def optional_time(value: Any) -> datetime | None:
+    """Return a time with its zone; None stays None."""
+    return None if value is None else time(value)
+
+
+def named_ids(texts: Iterable[str]) -> list[bytes]:
+    """Return the ids of snapshots that a plan names.
+
+    Raises
+    ------
+    InvalidInputError
+        Kind ``invalid-snapshot-id``: somebody has written the plan by hand, and an id is none.
+    """
+    try:
+        return [decode_id(text, OBJECT_ID_SIZE) for text in texts]
+    except ValueError as error:
+        raise InvalidInputError(
+            f"the plan names a snapshot that is none: {error}", ErrorKind.INVALID_SNAPSHOT_ID
+        ) from error
+
+
+def ref_line(ref: tuple[str, str]) -> str:
+    """Show a ref, which is a name and the id of a snapshot."""
+    name, snapshot_id = ref
+    return f"{name} at {snapshot_id}"
 
 
 def _no_plan(name: str, problem: str) -> FormatError:
