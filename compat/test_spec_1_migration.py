@@ -6,13 +6,21 @@ version 2 goes on.
 
 from __future__ import annotations
 
+import shutil
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hands import MIGRATORS, NAMES, Sides, copies, dealt, described, files
 from interop import histories
+from interop.places import storage_at
 from oracle import Oracle, RemoteError
 from test_spec_1_names import ODD
+
+import icechunk
+from icechunk.testing import FaultyStorage
 
 REFUSED = ["SessionStateError", "invalid-repository-migration"]
 KNOWN = ("branches", "tags", "histories")
@@ -202,3 +210,26 @@ def test_an_expired_history(repo_path: str, theirs_of_old: Oracle, migrators: Si
         collected = migrators[name].call("spec_1.collect", path=path)
         assert collected[0] == 6, "five that expired and an abandoned one"
         assert described(migrators, path) == described_after
+
+
+def test_an_interrupted_migration_leaves_what_the_reference_reads(
+    tmp_path: Path, theirs_of_old: Oracle, migrators: Sides
+) -> None:
+    """At every effect, in version 1 or in version 2, and whoever ends it."""
+    origin = tmp_path / "origin"
+    theirs_of_old.call("steps.carry_out", path=str(origin), steps=histories.aged())
+    look = {"values": False, "differences": False}
+    before = theirs_of_old.call("spec_1.describe", path=str(origin), **look)
+    for fail_at in count():
+        path = str(tmp_path / str(fail_at))
+        shutil.copytree(origin, path)
+        storage = FaultyStorage(storage_at(path), fail_at=fail_at, sticky=True)
+        repo = icechunk.Repository.open(storage)
+        with suppress(icechunk.StorageError):
+            icechunk.upgrade_icechunk_repository(repo, dry_run=False)
+        assert migrators["2.x"].call("spec_1.describe", path=path, **look) == before
+        if fail_at == len(storage.effects):
+            break
+        migrators["ours"].call("spec_1.migrate", path=path)
+        assert migrators["2.x"].call("spec_1.describe", path=path, **look) == before
+    assert fail_at == 14

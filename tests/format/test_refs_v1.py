@@ -141,9 +141,16 @@ def test_content_that_names_no_snapshot(data):
 def test_retired_branches_say_where_they_were():
     retired = encode_retired_ref(INITIAL_SNAPSHOT_ID, b"\x01" * 12)
     by = encode_id(b"\x01" * 12)
-    assert retired == f'{{"was":"1CECHNKREP0F1RSTCMT0","by":"{by}"}}'.encode()
+    assert retired == f'{{"snapshot":"{by}","migrated from":"1CECHNKREP0F1RSTCMT0"}}'.encode()
     assert retired_ref(retired) == INITIAL_SNAPSHOT_ID
     with pytest.raises(FormatError, match=r"^refs/x was retired by a migration"):
         decode_ref(retired, "refs/x")
-    for other in (DATA, b"", b"[]", b'{"was": 1}', b'{"was": "short"}', b"[" * 100_000):
+    for other in (
+        DATA,
+        b"",
+        b"[]",
+        b'{"migrated from": 1}',
+        b'{"migrated from": "short"}',
+        b"[" * 100_000,
+    ):
         assert retired_ref(other) is None

@@ -38,7 +38,7 @@ RefKind = Literal["branch", "tag"]
 
 _FILE: Final = "ref.json"
 _TOMBSTONE: Final = "ref.json.deleted"
-_WAS: Final = "was"
+_WAS: Final = "migrated from"
 _KINDS: Final[tuple[RefKind, ...]] = ("branch", "tag")
 _SPELLED: Final = re.compile(rb'[\x00-\x1f\x7f-\xff\\{}^%`\]\[">~<#|*?]')
 
@@ -130,23 +130,27 @@ def decode_ref(data: bytes, key: str) -> bytes:
         content = json.loads(data)
         if not isinstance(content, dict) or not isinstance(content.get("snapshot"), str):
             raise ValueError("it is no JSON object with a text 'snapshot'")
-        return decode_id(content["snapshot"], OBJECT_ID_SIZE)
+        target = decode_id(content["snapshot"], OBJECT_ID_SIZE)
     except (ValueError, RecursionError) as error:
-        if retired_ref(data) is not None:
-            raise FormatError(
-                f"{key} was retired by a migration to spec version 2: open the repository anew. If"
-                " the migration was interrupted, run upgrade_icechunk_repository again",
-                ErrorKind.SERIALIZATION,
-            ) from None
         raise FormatError(
             f"{key} names no snapshot: {error}. Write into it the id of the snapshot that it should"
             ' point to, like {"snapshot":"<20 characters>"}',
             ErrorKind.SERIALIZATION,
         ) from None
+    if _WAS in content:
+        raise FormatError(
+            f"{key} was retired by a migration to spec version 2: open the repository anew. If the"
+            " migration was interrupted, run upgrade_icechunk_repository again",
+            ErrorKind.SERIALIZATION,
+        )
+    return target
 
 
 def encode_retired_ref(snapshot_id: bytes, by: bytes) -> bytes:
     """Content of the file of a branch that is in version 2 by now, and must not move any more.
+
+    To other implementations it is a branch at a snapshot that nobody has: it can be read, as some
+    do when they open a repository of version 2, but is not where any session began.
 
     Parameters
     ----------
@@ -155,7 +159,7 @@ def encode_retired_ref(snapshot_id: bytes, by: bytes) -> bytes:
     by
         A fresh id of who retires it, so that no two have the same content.
     """
-    content = {_WAS: encode_id(snapshot_id), "by": encode_id(by)}
+    content = {"snapshot": encode_id(by), _WAS: encode_id(snapshot_id)}
     return json.dumps(content, separators=(",", ":")).encode()
 
 
