@@ -1249,8 +1249,8 @@ class Repository(Shown):
         Notes
         -----
         Reads every snapshot and manifest that stays once, and lists the objects. Memory: the limits
-        given, some 50 bytes per chunk that stays up to a gigabyte, beyond which manifests are read
-        once more for every 16 million chunks; and 28 bytes per object to delete. The history is
+        given, 50 to 70 bytes per chunk that stays up to half a gigabyte, beyond which manifests are
+        read once more for every 8 million chunks; and 28 bytes per object to delete. The history is
         changed first, in one update, and objects are deleted after it: stopped at any moment, it
         leaves garbage for the next collection.
 

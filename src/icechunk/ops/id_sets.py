@@ -32,6 +32,24 @@ def no_ids() -> Ids:
     return np.zeros((0, OBJECT_ID_SIZE), np.uint8)
 
 
+def in_order(ids: Ids) -> tuple[Rows, Ids, Prefixes]:
+    """Sort ids: the order they are put in, themselves, and their prefixes."""
+    prefixes = prefixes_of(ids)
+    order = np.argsort(prefixes, kind="stable")
+    column, sorted_prefixes = ids[order], prefixes[order]
+    repeats = np.flatnonzero(sorted_prefixes[1:] == sorted_prefixes[:-1])
+    if len(repeats) and (column[repeats] != column[repeats + 1]).any():
+        order = np.argsort(sortable(ids), kind="stable")  # chance, or malice: whole ids decide
+        column, sorted_prefixes = ids[order], prefixes[order]
+    return order, column, sorted_prefixes
+
+
+def prefixes_of(ids: Ids) -> Prefixes:
+    """First eight bytes of each id as a number that sorts as they do."""
+    words = np.ascontiguousarray(ids[:, :8]).view(">u8").reshape(-1)
+    return words.astype(np.uint64)
+
+
 class SortedIds:
     """Ids in ascending order. Immutable."""
 
@@ -112,6 +130,9 @@ class SortedIds:
         return SortedIds.of(np.concatenate([self.column, others.column]))
 
 
+_NOTHING: Final = SortedIds.of(no_ids())
+
+
 class GrowingIds:
     """A set that columns of ids are added to, and that gives up its upper part rather than grow.
 
@@ -121,7 +142,7 @@ class GrowingIds:
     Parameters
     ----------
     most
-        How many ids there is room for; a third more while columns are merged.
+        How many ids there is room for, at some 65 bytes each while columns are merged.
     begin
         The first eight bytes, as a number, of the first ids to keep.
     """
@@ -131,7 +152,7 @@ class GrowingIds:
         self.end = END
         """The first eight bytes, as a number, of the first ids that were not kept."""
         self._most = most
-        self._sorted = SortedIds.of(no_ids())
+        self._sorted = _NOTHING
         self._waiting: list[Ids] = []
         self._num_waiting = 0
 
@@ -142,7 +163,7 @@ class GrowingIds:
             return
         self._waiting.append(ids)
         self._num_waiting += len(ids)
-        if self._num_waiting > max(len(self._sorted) // 2, MIN_MERGE):
+        if self._num_waiting > max(len(self._sorted) // 4, MIN_MERGE):
             self._merge()
 
     def within(self, ids: Ids) -> Ids:
@@ -169,25 +190,8 @@ class GrowingIds:
     def _merge(self) -> None:
         if not self._waiting:
             return
-        parts = [self._sorted.column, *map(self.within, self._waiting)]
+        ids = np.concatenate([self._sorted.column, *map(self.within, self._waiting)])
         self._waiting, self._num_waiting = [], 0
-        self._sorted, end = SortedIds.of(np.concatenate(parts)).first(self._most)
+        self._sorted = _NOTHING  # makes room
+        self._sorted, end = SortedIds.of(ids).first(self._most)
         self.end = min(self.end, end)
-
-
-def in_order(ids: Ids) -> tuple[Rows, Ids, Prefixes]:
-    """Sort ids: the order they are put in, themselves, and their prefixes."""
-    prefixes = prefixes_of(ids)
-    order = np.argsort(prefixes, kind="stable")
-    column, sorted_prefixes = ids[order], prefixes[order]
-    repeats = np.flatnonzero(sorted_prefixes[1:] == sorted_prefixes[:-1])
-    if len(repeats) and (column[repeats] != column[repeats + 1]).any():
-        order = np.argsort(sortable(ids), kind="stable")  # chance, or malice: whole ids decide
-        column, sorted_prefixes = ids[order], prefixes[order]
-    return order, column, sorted_prefixes
-
-
-def prefixes_of(ids: Ids) -> Prefixes:
-    """First eight bytes of each id as a number that sorts as they do."""
-    words = np.ascontiguousarray(ids[:, :8]).view(">u8").reshape(-1)
-    return words.astype(np.uint64)

@@ -12,8 +12,8 @@ from icechunk.ops.stats import ScanLimits
 
 __all__ = ["MAX_IDS", "Bounds", "Limits", "Rule"]
 
-#: Ids of chunks that are in memory together, at some 50 bytes each while they are sorted.
-MAX_IDS: Final = 1 << 24
+#: Ids of chunks that are in memory together, at some 65 bytes each while they are sorted.
+MAX_IDS: Final = 1 << 23
 
 
 @dataclass(frozen=True, slots=True)
