@@ -23,6 +23,7 @@ from icechunk.errors import FormatError, InvalidInputError, SnapshotNotFoundErro
 from icechunk.format.envelope import HEADER_SIZE, FileKind, read_header
 from icechunk.format.snapshot import decode_snapshot
 from icechunk.storage.local import LocalStorage
+from icechunk.testing import FaultyStorage
 
 KINDS = {
     "snapshots": FileKind.SNAPSHOT,
@@ -174,6 +175,31 @@ def test_forks(filled):
     assert filled.lookup_snapshot(tip).parent_id != forks[0].snapshot_id
     assert messages(filled) == ["merged", "filled"]
     assert filled.verify().is_clean
+
+
+def test_reading_writes_nothing(filled, storage):
+    start = list(filled.ancestry(branch="main"))[-1].id
+    filled.create_tag("t", filled.lookup_branch("main"))
+    watched = FaultyStorage(storage)
+    repo = Repository.open(watched)
+    assert Repository.exists(watched)
+    assert Repository.fetch_config(watched) is None
+    assert (repo.list_branches(), repo.list_tags()) == ({"main"}, {"t"})
+    assert len(repo.ancestry_graph(plain=True)._repr_html_()) > 100
+    assert repo.diff(from_snapshot_id=start, to_tag="t").new_arrays == {"/x", "/y"}
+    assert repo.chunk_storage_stats().inlined_bytes == 16
+    assert repo.inspect_transaction_log(repo.lookup_tag("t"))["new_arrays"]
+    now = repo.lookup_snapshot(repo.lookup_tag("t")).written_at
+    assert not repo.plan_expiration(now).released
+    assert repo.plan_garbage_collection(now).made_from is None
+    assert repo.reopen().verify(decode_chunks=True).is_clean
+    with pytest.raises(InvalidInputError):
+        repo.lookup_branch("a/b")
+    session = repo.writable_session("main")
+    put(session, "x/c/0", b"ab")
+    session.discard_changes()
+    assert values(repo)["x/c/1"] == bytes([1, 1])
+    assert watched.effects == []
 
 
 def test_flushed_snapshots(filled):

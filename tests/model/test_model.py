@@ -53,5 +53,5 @@ def test_histories_that_expire(effort):
 def test_histories_of_version_1(effort):
     """Branches and tags in files of their own, history in snapshots: nobody sees a difference."""
     run_state_machine_as_test(
-        MachineOfVersion1, settings=settings(max_examples=15 * effort, stateful_step_count=30)
+        MachineOfVersion1, settings=settings(max_examples=10 * effort, stateful_step_count=30)
     )
