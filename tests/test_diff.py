@@ -15,6 +15,7 @@ from icechunk import Diff, InvalidInputError, RefNotFoundError, SnapshotNotFound
 from icechunk.format.ids import decode_id
 from icechunk.format.layout import transaction_key
 from icechunk.format.repo_info import decode_repo_info, encode_repo_info
+from icechunk.format.snapshot_table import SnapshotTable
 from icechunk.testing.wrapper import StorageWrapper
 
 
@@ -178,7 +179,8 @@ class TestPrunedHistory:
         between = [decode_id(point) for point in points[2:7]]
         tip = decode_id(points[7])
         table = info.snapshots.reparent({tip: (decode_id(points[1]), tuple(between))})
-        storage.put("repo", encode_repo_info(replace(info, snapshots=table.drop(between))))
+        stays = SnapshotTable.from_entries(item for item in table if item.id not in between)
+        storage.put("repo", encode_repo_info(replace(info, snapshots=stays)))
         return between
 
     def test_same_result_as_before(self, repo, points, pruned):

@@ -15,6 +15,7 @@ from icechunk.credentials import LocalFileSystemAccess
 from icechunk.errors import StorageError
 from icechunk.format.ids import encode_id
 from icechunk.format.repo_info import decode_repo_info, encode_repo_info
+from icechunk.format.snapshot_table import SnapshotTable
 from icechunk.ops.stats import reachable_snapshots
 from icechunk.ops.verify import chunks as chunk_module
 from icechunk.storage.memory import MemoryStorage
@@ -289,10 +290,13 @@ def collect(repo, storage):
     """Do to a repository what a garbage collection does to all that no ref leads to."""
     info = decode_repo_info(storage.get("repo"))
     gone = {row.tobytes() for row in info.snapshots.ids} - set(reachable_snapshots(info))
-    storage.put("repo", encode_repo_info(replace(info, snapshots=info.snapshots.drop(gone))))
-    kept = {f"manifests/{file.id}" for file in repo.list_manifest_files(repo.lookup_branch("main"))}
+    kept = SnapshotTable.from_entries(item for item in info.snapshots if item.id not in gone)
+    storage.put("repo", encode_repo_info(replace(info, snapshots=kept)))
+    needed = {
+        f"manifests/{file.id}" for file in repo.list_manifest_files(repo.lookup_branch("main"))
+    }
     storage.delete(f"snapshots/{encode_id(snapshot_id)}" for snapshot_id in gone)
-    storage.delete(set(keys(storage, "manifests")) - kept)
+    storage.delete(set(keys(storage, "manifests")) - needed)
 
 
 @pytest.mark.parametrize("moment", [("get", "snapshots"), ("get", "manifests")])

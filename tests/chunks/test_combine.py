@@ -10,7 +10,6 @@ from icechunk.chunks import (
     concat_many,
     difference,
     in_grid,
-    intersect_coords,
     overlap,
     overlay,
     select_region,
@@ -73,7 +72,7 @@ def test_concat_many(kit, data):
 
 @quick
 @given(st.data())
-def test_difference_and_intersection(kit, data):
+def test_difference(kit, data):
     rank = data.draw(kit.ranks)
     model, other = data.draw(kit.models(rank)), data.draw(kit.models(rank))
     table, rest = kit.build(rank, model), kit.build(rank, other)
@@ -82,10 +81,6 @@ def test_difference_and_intersection(kit, data):
     shuffled = np.array(data.draw(st.permutations([*other, *other])), np.int64)
     shuffled = shuffled.reshape(2 * len(other), rank)
     kit.check(difference(table, shuffled), rank, left)
-    both = sorted(set(model) & set(other))
-    assert listed(intersect_coords(table, rest)) == both
-    assert listed(intersect_coords(rest.coords, table)) == both
-    assert listed(intersect_coords(table, shuffled)) == both
 
 
 @quick
@@ -179,7 +174,6 @@ def test_ranks_must_agree():
         lambda: concat_many([]),
         lambda: overlap(one, two),
         lambda: difference(one, two),
-        lambda: intersect_coords(one, two),
         lambda: select_region(one, (0, 0), (1, 1)),
         lambda: in_grid(one, (1, 1)),
         lambda: shift(one, (1, 1), (1, 1)),

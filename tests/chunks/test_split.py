@@ -6,11 +6,8 @@ from hypothesis import strategies as st
 
 from icechunk.chunks import (
     ChunkTable,
-    assign,
     cell_around,
-    cell_extents,
     partition,
-    split_ranges,
 )
 from icechunk.errors import ErrorKind, InvalidInputError
 
@@ -41,31 +38,6 @@ def test_partition(kit, data):
 
 @quick
 @given(st.data())
-def test_assign(kit, data):
-    rank = data.draw(kit.ranks)
-    coords = data.draw(st.lists(kit.places(rank), max_size=6))
-    sizes = data.draw(st.tuples(*[SIZES] * rank))
-    cells = assign(np.array(coords, np.uint32).reshape(len(coords), rank), sizes)
-    assert [tuple(c) for c in cells.tolist()] == [cell_of(c, sizes) for c in coords]
-
-
-@quick
-@given(st.lists(st.tuples(st.integers(0, 7), SIZES), max_size=3))
-def test_ranges_tile_the_grid(axes):
-    grid, sizes = [n for n, _ in axes], [size for _, size in axes]
-    per_axis = split_ranges(grid, sizes)
-    for axis, (n, starts) in enumerate(zip(grid, per_axis, strict=True)):
-        seen = []
-        for index, start in enumerate(starts):
-            cell = tuple(index if a == axis else 0 for a in range(len(grid)))
-            low, high = cell_extents(cell, grid, sizes)[axis]
-            assert low == start
-            seen += range(low, high)
-        assert seen == list(range(n))
-
-
-@quick
-@given(st.data())
 def test_cell_around(kit, data):
     rank = data.draw(kit.ranks)
     sizes = data.draw(st.tuples(*[SIZES] * rank))
@@ -77,8 +49,6 @@ def test_cell_around(kit, data):
 
 
 def test_the_worked_example_of_an_appended_axis():
-    assert split_ranges((10, 2), (3, None)) == (range(0, 10, 3), range(0, 2, 2**32))
-    assert cell_extents((3, 0), (10, 2), (3, None)) == ((9, 10), (0, 2))
     table = ChunkTable.deleted([(i, j) for i in range(10) for j in range(2)])
     parts = partition(table, (3, None))
     assert [(cell, len(part)) for cell, part in parts] == [
@@ -98,8 +68,7 @@ def test_bad_sizes_are_refused(sizes):
     table = ChunkTable.deleted([(4, 4)])
     for call in (
         lambda: partition(table, sizes),
-        lambda: assign(table.coords, sizes),
-        lambda: split_ranges((9, 9), sizes),
+        lambda: cell_around(((4, 5), (4, 5)), sizes),
     ):
         with pytest.raises(InvalidInputError) as caught:
             call()

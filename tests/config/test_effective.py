@@ -15,7 +15,6 @@ from icechunk.config.effective import (
     LocationCompression,
     Retries,
     effective,
-    inline_chunk_threshold,
 )
 from icechunk.config.preload import default_preload_condition
 
@@ -55,8 +54,3 @@ def test_some_set() -> None:
     assert config.preload.preload_if == ManifestPreloadCondition.false()
     assert config.splitting == splitting
     assert config.repo_update_retries == Retries(3, 100, 180_000)
-
-
-def test_inline_chunk_threshold() -> None:
-    assert inline_chunk_threshold(RepositoryConfig()) == 512
-    assert inline_chunk_threshold(RepositoryConfig(0)) == 0

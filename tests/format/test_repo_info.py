@@ -163,7 +163,9 @@ def test_drop_and_reparent(entries: list[SnapshotEntry], data: st.DataObject) ->
             edits[entry.id] = parent_id, logs
             entry = replace(entry, parent_id=parent_id, pruned=logs)
         expected.append(entry)
-    assert table.reparent(edits).drop(gone) == SnapshotTable.from_entries(expected)
+    stays = np.array([entry.id not in gone for entry in table], dtype=bool)
+    changed = table.reparent(edits)
+    assert changed.revise(stays, changed.parents, {}) == SnapshotTable.from_entries(expected)
 
 
 def chain(count: int) -> Iterator[SnapshotEntry]:
@@ -177,7 +179,7 @@ def chain(count: int) -> Iterator[SnapshotEntry]:
 def test_what_would_break_history_is_refused() -> None:
     table = SnapshotTable.from_entries(chain(4))
     with pytest.raises(FormatError, match=encode_id(bytes([2]) * 12)):
-        table.drop([bytes([1]) * 12])
+        table.revise(np.arange(4) != 1, table.parents, {})
     with pytest.raises(FormatError, match="descends from itself"):
         table.reparent({bytes([0]) * 12: (bytes([3]) * 12, ())})
 

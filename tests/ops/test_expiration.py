@@ -13,7 +13,7 @@ from icechunk.errors import FormatError, InvalidInputError
 from icechunk.format.ids import encode_id
 from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot_table import SnapshotEntry, SnapshotTable
-from icechunk.ops.expiration import Bounds, Rule, expired_state, find_expired, state_after
+from icechunk.ops.expiration import Bounds, Rule, find_expired, state_after
 from icechunk.ops.expiration_plan import ExpirationPlan, plan_of, rule_of
 
 
@@ -77,6 +77,10 @@ def expected(info, older_than, branches_go, tags_go):
         tags=tags,
         deleted_tags=tuple(sorted({*info.deleted_tags, *info.tags} - set(tags))),
     )
+
+
+def expired_state(info, older_than, **flags):
+    return state_after(info, find_expired(info, Rule(older_than, **flags)))
 
 
 @settings(max_examples=150 * EFFORT)

@@ -9,7 +9,6 @@ from icechunk.chunks.combine import (
     concat_many,
     difference,
     in_grid,
-    intersect_coords,
     overlap,
     overlay,
     select_region,
@@ -20,7 +19,7 @@ from icechunk.chunks.combine import (
 from icechunk.chunks.coords import Box, is_sorted_unique, sort_last_wins, sorted_unique
 from icechunk.chunks.kinds import ChunkKind, ChunkRef
 from icechunk.chunks.ragged import RaggedBytes
-from icechunk.chunks.split import assign, cell_around, cell_extents, partition, split_ranges
+from icechunk.chunks.split import cell_around, partition
 from icechunk.chunks.table import ChunkTable
 
 __all__ = [
@@ -30,13 +29,10 @@ __all__ = [
     "ChunkRef",
     "ChunkTable",
     "RaggedBytes",
-    "assign",
     "cell_around",
-    "cell_extents",
     "concat_many",
     "difference",
     "in_grid",
-    "intersect_coords",
     "is_sorted_unique",
     "overlap",
     "overlay",
@@ -45,7 +41,6 @@ __all__ = [
     "shift",
     "sort_last_wins",
     "sorted_unique",
-    "split_ranges",
     "stacked",
     "starts_with",
     "without_deleted",

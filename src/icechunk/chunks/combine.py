@@ -11,7 +11,7 @@ import numpy as np
 
 from icechunk.chunks.arrays import Coords, Mask, Rows, as_coords, frozen
 from icechunk.chunks.columns import COLUMNS, gather, stacked, tidied
-from icechunk.chunks.coords import insertion_points, sort_last_wins, sorted_unique
+from icechunk.chunks.coords import insertion_points, sort_last_wins
 from icechunk.chunks.kinds import ChunkKind
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.chunks.runs import Runs
@@ -141,19 +141,6 @@ def shift(table: ChunkTable, offset: Sequence[int], num_chunks: Sequence[int]) -
         return staying
     moved = staying.coords + np.array(offset, np.int64)
     return staying.with_coords(moved)
-
-
-def intersect_coords(a: ChunkTable | Coords, b: ChunkTable | Coords) -> Coords:
-    """Return the `(k, rank)` coordinates present in both, in order.
-
-    Arguments are tables or coordinate arrays of any order.
-    """
-    rank = a.rank if isinstance(a, ChunkTable) else as_coords(a).shape[1]
-    left, right = sorted_unique(_places(a, rank)), sorted_unique(_places(b, rank))
-    if len(left) > len(right):
-        left, right = right, left
-    _, found = insertion_points(right, left)
-    return left[found]
 
 
 def overlap(a: ChunkTable, b: ChunkTable) -> Coords:

@@ -23,36 +23,12 @@ SplitSizes: TypeAlias = Sequence[int | None]
 """Chunks per cell along each axis; None leaves an axis uncut."""
 
 
-def split_ranges(num_chunks: Sequence[int], sizes: SplitSizes) -> tuple[range, ...]:
-    """Return, per axis, where its cells begin: `len` is how many there are, none are listed."""
-    return tuple(
-        range(0, n, size) for n, size in zip(num_chunks, _cuts(sizes, len(num_chunks)), strict=True)
-    )
-
-
-def cell_extents(cell: Cell, num_chunks: Sequence[int], sizes: SplitSizes) -> Extents:
-    """Return the half-open chunk ranges of a cell, cut off at the edge of the grid."""
-    return tuple(
-        (index * size, min((index + 1) * size, n))
-        for index, size, n in zip(cell, _cuts(sizes, len(cell)), num_chunks, strict=True)
-    )
-
-
 def cell_around(extents: Extents, sizes: SplitSizes) -> Cell | None:
     """Return the one cell that holds a whole non-empty box, None when it straddles a border."""
     cuts = _cuts(sizes, len(extents))
     first = tuple(low // size for (low, _), size in zip(extents, cuts, strict=True))
     last = tuple((high - 1) // size for (_, high), size in zip(extents, cuts, strict=True))
     return first if first == last else None
-
-
-def assign(coords: Coords, sizes: SplitSizes) -> Coords:
-    """Return the `(n, rank)` uint32 cell of each row."""
-    cells = np.zeros(coords.shape, np.uint32)
-    for axis, size in enumerate(_cuts(sizes, coords.shape[1])):
-        if size <= MAX_COORD:
-            np.floor_divide(coords[:, axis], np.uint32(size), out=cells[:, axis])
-    return cells
 
 
 def partition(table: ChunkTable, sizes: SplitSizes) -> list[tuple[Cell, ChunkTable]]:
@@ -67,7 +43,7 @@ def partition(table: ChunkTable, sizes: SplitSizes) -> list[tuple[Cell, ChunkTab
     only = cell_around(table.bounds(), sizes)
     if only is not None:
         return [(only, table)]
-    homes = assign(table.coords, sizes)
+    homes = _assign(table.coords, sizes)
     keys = Box.around(homes).keys(homes)
     if (keys[1:] >= keys[:-1]).all():
         order = np.arange(len(table))
@@ -80,6 +56,15 @@ def partition(table: ChunkTable, sizes: SplitSizes) -> list[tuple[Cell, ChunkTab
         (tuple(cell), gather([table], Runs.of_rows(order[start:stop])))
         for cell, start, stop in zip(homes[order[starts]].tolist(), starts, stops, strict=True)
     ]
+
+
+def _assign(coords: Coords, sizes: SplitSizes) -> Coords:
+    """Return the `(n, rank)` uint32 cell of each row."""
+    cells = np.zeros(coords.shape, np.uint32)
+    for axis, size in enumerate(_cuts(sizes, coords.shape[1])):
+        if size <= MAX_COORD:
+            np.floor_divide(coords[:, axis], np.uint32(size), out=cells[:, axis])
+    return cells
 
 
 def _cuts(sizes: SplitSizes, rank: int) -> list[int]:

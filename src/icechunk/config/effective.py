@@ -105,12 +105,6 @@ def effective(config: RepositoryConfig) -> EffectiveConfig:
     )
 
 
-def inline_chunk_threshold(config: RepositoryConfig) -> int:
-    """Return the size in bytes up to which chunks are kept in manifests."""
-    threshold: int = _filled(config)["inline_chunk_threshold_bytes"]
-    return threshold
-
-
 def update_retries(config: RepositoryConfig) -> Retries:
     """Return how often updates of the repository's entry point are tried."""
     retries = _filled(config)["repo_update_retries"]

@@ -12,7 +12,6 @@ from icechunk.errors import ErrorKind, InvalidInputError
 __all__ = [
     "ROOT",
     "ancestors",
-    "byte_order_key",
     "is_descendant",
     "is_same_or_descendant",
     "join",
@@ -52,11 +51,6 @@ def validate_path(path: str) -> str:
 def normalize(path: str) -> str:
     """Turn a user's spelling (``a/b``, ``/a/b/``, empty for the root) into a legal node path."""
     return validate_path("/" + path.removeprefix("/").removesuffix("/"))
-
-
-def byte_order_key(path: str) -> bytes:
-    """Sort key of nodes within a snapshot: the raw UTF-8 bytes, so ``/a`` < ``/a-b`` < ``/a/b``."""
-    return path.encode()
 
 
 def segment_order_key(path: str) -> tuple[bytes, ...]:

@@ -224,18 +224,6 @@ class SnapshotTable:
         joined = self._join([before, new, after])
         return replace(joined, parents=joined.parents + (joined.parents >= slot).astype(np.int32))
 
-    def drop(self, snapshot_ids: Iterable[bytes]) -> SnapshotTable:
-        """Remove snapshots; first `reparent` what descends from them.
-
-        Raises
-        ------
-        FormatError
-            When a remaining snapshot has a dropped one as parent.
-        """
-        gone = np.zeros(len(self), dtype=bool)
-        gone[self._rows_of(list(snapshot_ids))] = True
-        return self.revise(~gone, self.parents, {})
-
     def reparent(
         self, edits: Mapping[bytes, tuple[bytes | None, tuple[bytes, ...]]]
     ) -> SnapshotTable:

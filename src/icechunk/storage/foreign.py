@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from icechunk.errors import ErrorKind, InvalidInputError, StorageError
 
-__all__ = ["ANY", "FileSource", "Requirement", "Source", "fetch_failed", "modified"]
+__all__ = ["FileSource", "Requirement", "Source", "fetch_failed", "modified"]
 
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -35,9 +35,6 @@ class Requirement:
         if self.last_modified and last_modified is not None:
             return int(last_modified) <= self.last_modified
         return True
-
-
-ANY = Requirement()
 
 
 class Source(ABC):
