@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 
 import pytest
 import zarr
@@ -376,3 +377,46 @@ def test_nothing_that_was_committed_meanwhile_is_lost(old, storage):
     assert [item for item in committed if item[1] not in histories[item[0]]] == []
     assert len(errors) == 2
     assert Repository.verify_storage(storage).is_clean
+
+
+class FarAway(StorageWrapper):
+    """Says that it is not on this machine, and notes how many snapshots are read at once."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.is_local = False
+        self.reading, self.most, self.keys = 0, 0, []
+        self.lock = threading.Lock()
+
+    def get(self, key):
+        if not key.startswith("snapshots/"):
+            return self.inner.get(key)
+        with self.lock:
+            self.reading += 1
+            self.most = max(self.most, self.reading)
+            self.keys.append(key)
+        time.sleep(0.002)
+        data = self.inner.get(key)
+        with self.lock:
+            self.reading -= 1
+        return data
+
+
+@pytest.mark.parametrize("at_once", [None, 3])
+def test_histories_far_away_are_read_at_once(old, storage, at_once):
+    for number in range(20):
+        session = old.writable_session("main")
+        zarr.open_array(session.store, path="x")[0] = number
+        session.commit(f"commit {number}")
+    damaged = "snapshots/" + encode_id(bytes(12))
+    storage.put(damaged, b"nothing leads to it")
+    far = FarAway(storage)
+    plan = Repository.open(far).plan_upgrade(prefetch_concurrency=at_once)
+    assert plan.snapshots == 22
+    assert sorted(far.keys) == sorted(key for key in contents(storage) if "snapshots/" in key)
+    assert 1 < far.most <= (at_once or 32)
+    new = upgrade_icechunk_repository(
+        Repository.open(far), dry_run=False, prefetch_concurrency=at_once
+    )
+    assert len(list(new.ancestry(branch="main"))) == 22
+    assert storage.exists(damaged)

@@ -49,7 +49,8 @@ def upgrade_icechunk_repository(
         they stay, Icechunk 1 goes on with them, and neither version sees what is committed to the
         other. A later call deletes them, if version 2 knows all that they say.
     prefetch_concurrency
-        How many snapshots to read at once; 64 by default. Fewer take less memory.
+        How many snapshots that are far away to read ahead, 32 of them at once; 64 by default. Fewer
+        take less memory.
 
     Returns
     -------
