@@ -31,8 +31,9 @@ from icechunk.errors import (
     StorageError,
 )
 from icechunk.format.ids import encode_id
+from icechunk.format.repo_info import decode_repo_info, encode_repo_info
 from icechunk.format.snapshot import Snapshot
-from icechunk.format.snapshot_table import SnapshotEntry
+from icechunk.format.snapshot_table import SnapshotEntry, SnapshotTable
 from icechunk.ops import Update, UpdateType
 from icechunk.repo.updates import AddSnapshot
 from icechunk.repository import Repository, SpecVersion
@@ -584,10 +585,7 @@ class TestSessions:
         assert caught.value.kind == "read-only-storage"
 
     def test_closed_repository(self, repo, storage):
-        from dataclasses import replace
-
         from icechunk.format.ops_log import RepoStatus
-        from icechunk.format.repo_info import encode_repo_info
 
         info = repo._context.info()
         closed = replace(info, status=RepoStatus(1, 1_700_000_000_000_000, "moving"))
@@ -686,9 +684,6 @@ class TestLongHistories:
 
     @pytest.fixture
     def long(self, repo, storage):
-        from icechunk.format.repo_info import SnapshotTable, decode_repo_info, encode_repo_info
-        from icechunk.format.snapshot_table import SnapshotEntry
-
         session = repo.writable_session("main")
         session.commit("tip", allow_empty=True)
         info = decode_repo_info(storage.get("repo"))
@@ -763,6 +758,20 @@ class TestPagedLogs:
         rest = list(repo.ops_log())
         assert rest == whole[: len(rest)]
         assert len(rest) < len(whole)
+
+    @pytest.mark.parametrize("name", ["../repo", "a\x1bb", ""])
+    def test_a_page_that_no_object_can_be_called(self, repo, storage, name):
+        info = replace(decode_repo_info(storage.get("repo")), repo_before_updates=name)
+        storage.put("repo", encode_repo_info(info))
+        log = repo.ops_log()
+        assert next(log).kind == UpdateType.RepoInitialized()
+        with pytest.raises(
+            FormatError, match=r"the operations log goes on in .* damaged"
+        ) as caught:
+            next(log)
+        assert caught.value.kind == "deserialization"
+        assert "\x1b" not in str(caught.value)
+        assert repo.list_branches() == {"main"}
 
 
 def test_listing_is_never_needed(repo, storage):

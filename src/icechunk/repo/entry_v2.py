@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from icechunk._plain import one_line
 from icechunk.errors import (
     ConflictError,
     ErrorKind,
     FormatError,
+    InvalidInputError,
     RepositoryNotFoundError,
     operation,
 )
-from icechunk.format.layout import REPO, backup_key
+from icechunk.format.layout import OVERWRITTEN, REPO, backup_key
 from icechunk.format.repo_info import RepoInfo, decode_repo_info, encode_repo_info
 from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.storage.base import ObjectNotFound, PreconditionFailed, Storage, Version
@@ -92,13 +94,25 @@ class EntryPoint:
         return entry.id in self.load().info.snapshots
 
     def load_backup(self, name: str) -> RepoInfo | None:
-        """Return a former state by the name of its backup, None when the backup is gone."""
+        """Return a former state by the name of its backup, None when the backup is gone.
+
+        Raises
+        ------
+        FormatError
+            When the backup is damaged, or the name, which some state gives, is none.
+        """
         key = backup_key(name)
-        with operation("fetch_repo_backup", name=name):
+        with operation("fetch_repo_backup", name=one_line(name)):
             try:
                 return _decode(self._storage.get(key), key)
             except ObjectNotFound:
                 return None
+            except InvalidInputError as error:
+                raise FormatError(
+                    f"{REPO}: the operations log goes on in {key!r}, which no object can be called:"
+                    f" the file that says so is damaged, restore an older one from {OVERWRITTEN}/",
+                    ErrorKind.DESERIALIZATION,
+                ) from error
 
     def create(self, info: RepoInfo, *, level: int) -> RepoInfo:
         """Store the first state.

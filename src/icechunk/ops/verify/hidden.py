@@ -11,8 +11,6 @@ import numpy as np
 
 from icechunk.chunks import ChunkTable
 from icechunk.errors import FormatError, StorageError
-from icechunk.format.envelope import FileKind
-from icechunk.format.manifest import Manifest
 from icechunk.format.snapshot import ManifestRef, Snapshot
 from icechunk.ops.verify.tour import Tour
 
@@ -30,8 +28,8 @@ def hides_nothing(tour: Tour, snapshot: Snapshot, path: str) -> bool:
     before: list[tuple[ManifestRef, ChunkTable]] = []
     for ref in node.array.manifests:
         try:
-            data, key = tour.assets.file(FileKind.MANIFEST, ref.id)
-            table = Manifest.decode(data, key).table(node.id, len(node.array.shape))
+            manifest, _ = tour.open_manifest(ref.id)
+            table = manifest.table(node.id, len(node.array.shape))
         except (FormatError, StorageError):
             return False
         if table.rank != len(node.array.shape) or not _is_found(table, before):

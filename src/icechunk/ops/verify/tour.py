@@ -15,6 +15,7 @@ from icechunk.errors import FormatError, IcechunkError, StorageError
 from icechunk.format.envelope import FileKind
 from icechunk.format.ids import encode_id
 from icechunk.format.layout import snapshot_key
+from icechunk.format.manifest import Manifest
 from icechunk.format.nodes import NodeTable
 from icechunk.format.snapshot import Snapshot, decode_snapshot
 from icechunk.ops.stats import ScanLimits
@@ -89,6 +90,19 @@ class Tour:
         except StorageError as error:
             return error
         return snapshot
+
+    def open_manifest(self, manifest_id: bytes) -> tuple[Manifest, int]:
+        """Fetch a manifest as it is stored now, and how many bytes its file has.
+
+        Raises
+        ------
+        StorageError, FormatError
+            It cannot be read, or is another one.
+        """
+        data, key = self.assets.file(FileKind.MANIFEST, manifest_id)
+        manifest = Manifest.decode(data, key)
+        require_id(key, manifest.id, manifest_id)
+        return manifest, len(data)
 
     def path_of(self, snapshot: int, node_id: bytes) -> str | None:
         """Find the path of a node in a snapshot that was visited, for messages."""

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from icechunk.assets.workers import MAX_THREADS, Workers
 from icechunk.chunks import ChunkTable
 from icechunk.errors import FormatError, IcechunkError, StorageError
-from icechunk.format.envelope import FileKind
 from icechunk.format.layout import manifest_key
 from icechunk.format.manifest import Manifest
 from icechunk.format.manifest_files import ManifestFile
@@ -21,7 +20,7 @@ from icechunk.ops.verify.manifests import (
     check_record,
     decoded_tables,
 )
-from icechunk.ops.verify.tour import Tour, require_id
+from icechunk.ops.verify.tour import Tour
 from icechunk.ops.verify.visit_chunks import ChunkVisits
 from icechunk.verification import FaultKind
 
@@ -66,10 +65,8 @@ def _files(files: FileClaims, records: dict[bytes, list[FileClaim]]) -> Iterator
 
 def _open(tour: Tour, manifest_id: bytes) -> _Opened | IcechunkError:
     try:
-        data, key = tour.assets.file(FileKind.MANIFEST, manifest_id)
-        manifest = Manifest.decode(data, key)
-        require_id(key, manifest.id, manifest_id)
-        return _Opened(manifest, len(data), *decoded_tables(manifest))
+        manifest, size = tour.open_manifest(manifest_id)
+        return _Opened(manifest, size, *decoded_tables(manifest))
     except (FormatError, StorageError) as error:
         return error
 
