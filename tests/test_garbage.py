@@ -33,6 +33,7 @@ from icechunk import (
 from icechunk.format.ids import decode_id, encode_id
 from icechunk.format.layout import snapshot_key
 from icechunk.format.manifest_files import ManifestFiles
+from icechunk.format.refs_v1 import encode_ref, ref_key
 from icechunk.format.repo_info import decode_repo_info
 from icechunk.format.snapshot import decode_snapshot, encode_snapshot
 from icechunk.ops.garbage.collect import collect, find
@@ -754,6 +755,34 @@ class TestVersion1:
         with pytest.raises(icechunk.SessionStateError, match="migrated"):
             messy.garbage_collect(FUTURE)
         assert keys(storage) == before
+
+    def test_an_outdated_object_knows_no_garbage(self, messy, storage):
+        """Refs are files no more, so nothing seems to be needed."""
+        outdated = Repository.open(storage)
+        icechunk.upgrade_icechunk_repository(messy, dry_run=False)
+        with pytest.raises(icechunk.SessionStateError, match="migrated"):
+            outdated.plan_garbage_collection(FUTURE)
+
+    def test_nothing_goes_without_main(self, messy, storage):
+        """As when the files of refs are the last to be copied back."""
+        main = ref_key("branch", "main")
+        held = storage.get(main)
+        storage.delete([main])
+        before = keys(storage)
+        with pytest.raises(icechunk.RepositoryNotFoundError, match=main):
+            messy.garbage_collect(FUTURE)
+        assert keys(storage) == before
+        storage.put(main, held)
+        assert messy.garbage_collect(FUTURE).snapshots_deleted == 5
+
+    def test_two_files_of_one_name(self, messy, storage):
+        """Whichever of them is read when the branch is asked for."""
+        messy.create_branch("a[b", messy.lookup_branch("main"))
+        storage.put("refs/branch.a[b/ref.json", encode_ref(decode_id(self.aside, 12)))
+        assert messy.lookup_branch("a[b") == messy.lookup_branch("main")
+        assert messy.garbage_collect(FUTURE).snapshots_deleted == 3
+        storage.delete([ref_key("branch", "a[b")])
+        assert values(messy, branch="a[b")[:5] == [0, -1, -1, 3, 4]
 
     @pytest.mark.parametrize("sticky", [False, True], ids=["once", "from then on"])
     def test_stopped_anywhere(self, messy, storage, sticky):

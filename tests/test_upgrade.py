@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 import zarr
@@ -26,6 +27,7 @@ from icechunk.repo.status import RepoAvailability
 from icechunk.testing import FaultyStorage
 from icechunk.testing.wrapper import StorageWrapper
 
+FUTURE = datetime(2200, 1, 1, tzinfo=UTC)
 INVALIDATED = "invalidated by upgrade_icechunk_repository"
 
 
@@ -323,6 +325,55 @@ def test_a_commit_meanwhile_wins(old, storage):
     assert next(iter(Repository.open(storage).ancestry(branch="main"))).message == "meanwhile"
     new = upgrade_icechunk_repository(old, dry_run=False)
     assert next(iter(new.ancestry(branch="main"))).message == "meanwhile"
+
+
+def test_snapshots_that_are_collected_meanwhile(old, storage):
+    """Their refs are where they were, but the history that was read is not there any more."""
+    for number in range(3):
+        session = old.writable_session("main")
+        zarr.open_array(session.store, path="x")[0] = number
+        session.commit(f"more {number}")
+    tip = old.lookup_snapshot(old.lookup_branch("main"))
+    other = Repository.open(storage)
+
+    class Collected(StorageWrapper):
+        def _before(self, operation, key):
+            if (operation, key) == ("put_if", REPO) and not self.inner.exists(REPO):
+                other.expire_snapshots(tip.written_at)
+                other.garbage_collect(FUTURE)
+
+    repo = Repository.open(Collected(storage))
+    refused(
+        lambda: upgrade_icechunk_repository(repo, dry_run=False),
+        ConflictError,
+        ErrorKind.REPO_INFO_UPDATED,
+        "and 1 more expired",
+        "try again",
+    )
+    new = upgrade_icechunk_repository(Repository.open(storage), dry_run=False)
+    assert new.lookup_branch("main") == tip.id
+    new.garbage_collect(FUTURE)
+    assert new.verify().is_clean
+
+
+def test_an_expiration_ends_where_an_upgrade_begins(old, storage):
+    """Before it has written anything, if it has not begun to write."""
+    session = old.writable_session("main")
+    zarr.open_array(session.store, path="x")[0] = 7
+    session.commit("last")
+    before = {key: data for key, data in contents(storage).items() if key.startswith("snapshots/")}
+    at = []
+
+    class Slow(StorageWrapper):
+        def _before(self, operation, key):
+            if key.startswith("snapshots/") and not at:
+                at.append(upgrade_icechunk_repository(Repository.open(self.inner), dry_run=False))
+
+    repo = Repository.open(Slow(storage))
+    with pytest.raises(SessionStateError):
+        repo.expire_snapshots(FUTURE)
+    assert at[0].verify().is_clean
+    assert contents(storage).items() >= before.items()
 
 
 @pytest.mark.parametrize(

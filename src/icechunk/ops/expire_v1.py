@@ -73,6 +73,7 @@ def expire_refs(context: RepoContext, entry: EntryPointV1, rule: Rule) -> set[st
     context.require_writable()
     entry.require_not_migrated()
     found = find_expired_refs(as_stored(context), rule)
+    entry.require_not_migrated()  # reading all of it takes a while
     rewrite_parents(context.assets, found.parents)
     entry.history.reparent(found.parents)
     for tag, target in found.tags.items():

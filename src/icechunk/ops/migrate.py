@@ -38,7 +38,7 @@ from icechunk.errors import (
     SessionStateError,
     StorageError,
 )
-from icechunk.format.ids import encode_id
+from icechunk.format.ids import encode_id, ids_of_column
 from icechunk.format.layout import REPO, SNAPSHOTS, id_from_key
 from icechunk.format.ops_log import (
     Availability,
@@ -152,6 +152,7 @@ class Migration:
         retired: list[_Retired] = []
         problems = self._retire(prepared.census, retired) if self.delete_files else []
         problems = problems or changes_between(prepared.census, take_census(self.storage))
+        problems = problems or self._collected(prepared.state)
         if problems:
             self._undo(retired, version)
             raise ConflictError(
@@ -319,6 +320,19 @@ class Migration:
         branches = [item for item in census.refs if item.ref.kind == "branch"]
         with Workers(self.storage.is_local, "icechunk-upgrade") as workers:
             return list(filter(None, workers.map(retire, branches, WRITES_AT_ONCE)))
+
+    def _collected(self, info: RepoInfo) -> list[str]:
+        """Say which snapshots are gone since they were read; refs do not tell that.
+
+        Who expires version 1 shortens histories by exchanging snapshot files, and garbage can be
+        collected then.
+        """
+        stored = {id_from_key(item.key) for item in self.storage.list(SNAPSHOTS + "/")}
+        gone = [
+            encode_id(found) for found in ids_of_column(info.snapshots.ids) if found not in stored
+        ]
+        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        return [f"snapshot {gone[0]}{more} expired and was deleted"] if gone else []
 
     def _undo(self, retired: Sequence[_Retired], draft: Version) -> None:
         """Have version 1 again; the draft goes last, since without it retired branches are lost."""

@@ -11,6 +11,7 @@ from icechunk.ops.garbage.source_v1 import RefsSource
 from icechunk.ops.garbage.summary import GCSummary
 from icechunk.ops.garbage.tell import Tell
 from icechunk.repo.context import RepoContext
+from icechunk.repo.entry_v1 import EntryPointV1
 
 __all__ = ["collect", "find"]
 
@@ -18,8 +19,8 @@ __all__ = ["collect", "find"]
 def find(context: RepoContext, rule: Rule, limits: Limits, tell: Tell) -> Garbage:
     """Find the garbage of a repository; see `find_garbage`."""
     source: Source = StateSource(context)
-    if context.spec_version == 1:
-        source = RefsSource(context)
+    if isinstance(context.entry, EntryPointV1):
+        source = RefsSource(context, context.entry)
     return find_garbage(context.assets, source, rule, limits, tell)
 
 

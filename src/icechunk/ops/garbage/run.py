@@ -122,21 +122,19 @@ def _settle(
 ) -> tuple[Stays, Garbage]:
     """See to it that nothing can need the garbage; return what stays, and what is garbage still."""
     if isinstance(context.entry, EntryPointV1):
-        context.entry.require_not_migrated()
-        return _look_again(context, garbage, limits, tell)
+        return _look_again(context, RefsSource(context, context.entry), garbage, limits, tell)
     info, garbage = _drop_snapshots(context, garbage, limits, tell)
     return stays_of(info, np.ones(len(info.snapshots), np.bool_)), garbage
 
 
 def _look_again(
-    context: RepoContext, garbage: Garbage, limits: Limits, tell: Tell
+    context: RepoContext, source: RefsSource, garbage: Garbage, limits: Limits, tell: Tell
 ) -> tuple[Stays, Garbage]:
     """Take what refs lead to by now out of the garbage.
 
     Spec version 1 has no history to change first. Whoever points a ref to a snapshot that is being
     deleted loses it; the moment for that is as short as can be.
     """
-    source = RefsSource(context)
     for _ in range(MAX_LOOKS):
         stays = source.look(garbage.rule)
         new = stays.snapshots.column[~garbage.kept_snapshots.has(stays.snapshots.column)]

@@ -3,6 +3,10 @@
 Nothing lists the snapshots, and nothing takes one out of the history but the deletion of its file.
 Young files that no ref leads to stay, and all that they lead to: somebody may be about to point a
 branch to them. One that cannot be read is passed over, for it may be written at this moment.
+
+Refs are taken by the file, not by the name: of two files of one name, which a copy between storages
+may leave, either counts. Where there is no ``main``, nothing is known to be garbage: refs may be on
+their way back from a copy, or belong to version 2 by now.
 Icechunk spec, "Spec version 1 differences".
 """
 
@@ -10,16 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from icechunk.errors import FormatError
+from icechunk.errors import ErrorKind, FormatError, RepositoryNotFoundError
 from icechunk.format.ids import ids_of_column
 from icechunk.format.layout import SNAPSHOTS
+from icechunk.ops.census_v1 import take_census
 from icechunk.ops.expire_v1 import as_stored
 from icechunk.ops.garbage.listing import young_ids
 from icechunk.ops.garbage.rule import Rule
 from icechunk.ops.garbage.source import Stays
 from icechunk.ops.id_sets import SortedIds
 from icechunk.repo.context import RepoContext
-from icechunk.repo.state import History, RepoState
+from icechunk.repo.entry_v1 import MAIN_KEY, EntryPointV1
+from icechunk.repo.preconditions import MAIN
+from icechunk.repo.state import History
 
 __all__ = ["RefsSource"]
 
@@ -27,8 +34,9 @@ __all__ = ["RefsSource"]
 class RefsSource:
     """The history of a repository of spec version 1."""
 
-    def __init__(self, context: RepoContext) -> None:
+    def __init__(self, context: RepoContext, entry: EntryPointV1) -> None:
         self._context = context
+        self._entry = entry
         self._tips: set[bytes] = set()
 
     def look(self, rule: Rule) -> Stays:
@@ -36,14 +44,17 @@ class RefsSource:
 
         Raises
         ------
+        SessionStateError
+            Of kind ``invalid-repository-migration`` when the repository is of version 2 by now.
+        RepositoryNotFoundError
+            There is no branch ``main``.
         SnapshotNotFoundError
             There is no file of a snapshot that a ref leads to.
         StorageError, FormatError
             One cannot be read.
         """
-        state = as_stored(self._context)
-        self._tips = _tips(state)
-        history = state.snapshots
+        self._tips = self._pointed_to()
+        history = as_stored(self._context).snapshots
         reachable = set(ids_of_column(history.table_of(self._tips).ids))
         young = young_ids(self._context.storage, SNAPSHOTS, rule.older_than_us)
         for snapshot_id in ids_of_column(young):
@@ -54,11 +65,20 @@ class RefsSource:
 
     def has_lost_some(self) -> bool:
         """Whether refs have been moved or deleted, so that what they led to may be gone."""
-        return not self._tips <= _tips(as_stored(self._context))
+        return not self._tips <= self._pointed_to()
 
-
-def _tips(state: RepoState) -> set[bytes]:
-    return {*state.branches.values(), *state.tags.values()}
+    def _pointed_to(self) -> set[bytes]:
+        census = take_census(self._context.storage)
+        # After they were read: a migration deletes them when it is done.
+        self._entry.require_not_migrated()
+        if not any((item.ref.kind, item.ref.name) == ("branch", MAIN) for item in census.refs):
+            raise RepositoryNotFoundError(
+                f"there is no branch `{MAIN}`, which every repository of spec version 1 has, so"
+                f" garbage cannot be told from what is needed: put {MAIN_KEY} back, or delete the"
+                " whole folder if nothing in it is needed",
+                ErrorKind.REPOSITORY_NOT_FOUND,
+            )
+        return {item.snapshot for item in census.refs if item.snapshot and not item.is_deleted}
 
 
 def _led_to(history: History, snapshot_id: bytes) -> Iterator[bytes]:
