@@ -8,13 +8,14 @@ import itertools
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 import icechunk
-from icechunk import IcechunkError, Repository
+from icechunk import IcechunkError, Repository, SessionStateError
 from icechunk.storage import WriteOutcomeUnknown
 from icechunk.testing.s3_stub import STALL_SECONDS, S3Stub
 
@@ -135,6 +136,35 @@ def test_stalls_are_waited_out_by_default(fault, effort):
     assert set(outcomes) == {"committed"}
     assert stalled[0]
     assert not stalled[-1]  # no request of a commit was left out
+
+
+@pytest.mark.parametrize("fault", named([*FAULTS[:2], FAULTS[3], *FAULTS[8:11]]))
+def test_an_upgrade_can_be_run_again(server, place, fault):
+    history = ["old", "Repository initialized"]
+    outcomes = set()
+    for _, arm in each_request(server, fault):
+        storage, _ = place(1)
+        repo = Repository.open(storage, config(1))
+        arm()
+        try:
+            icechunk.upgrade_icechunk_repository(repo, dry_run=False)
+            outcomes.add("upgraded")
+        except IcechunkError:
+            outcomes.add("failed")
+        requests = len(server.requests)
+        server.heal()
+        assert stored(storage) == (history, OLD)
+        with suppress(SessionStateError):  # of one that was upgraded after all
+            icechunk.upgrade_icechunk_repository(Repository.open(storage), dry_run=False)
+        assert stored(storage) == (history, OLD)
+        whole = Repository.open(storage)
+        assert whole.status.availability == icechunk.RepoAvailability.online
+        keys = {item.key for item in storage.list()}
+        assert not any(key.startswith(("refs/", "config")) for key in keys)
+        assert "repo" in keys
+        del server.requests[requests:]
+    assert "upgraded" in outcomes
+    assert "failed" in outcomes
 
 
 @pytest.mark.parametrize("fault", named([*FAULTS, STALLS[1]]))
