@@ -21,13 +21,13 @@ import numpy as np
 
 import icechunk
 from icechunk.chunks import ChunkTable
-from icechunk.format.ids import encode_ids
 from works.common import (
     count_refs,
     expect,
     grid_coords,
     grid_of,
     on_disk,
+    put_chunk_files,
     put_table,
     repository_with_array,
 )
@@ -57,10 +57,7 @@ def write(folder: Path, count: int, manifests: int, snapshots: int) -> None:
     expect("manifests", len(repo.list_manifest_files(tip)), manifests)
     for number in range(snapshots - 3):
         repo.writable_session("main").commit(f"nothing {number}", allow_empty=True)
-    (folder / "chunks").mkdir(exist_ok=True)
-    for name in encode_ids(ids):
-        with open(folder / "chunks" / name, "wb", buffering=0) as file:
-            file.write(b"x")
+    put_chunk_files(folder, ids)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from icechunk.chunks import ChunkTable
-from icechunk.format.ids import encode_ids
 from works.common import (
     all_native,
     expect,
     grid_coords,
     grid_of,
     on_disk,
+    put_chunk_files,
     put_table,
     repository_with_array,
     timed,
@@ -33,12 +33,7 @@ class Work:
         session = self.repo.writable_session("main")
         put_table(session, ChunkTable.native(grid_coords(grid), ids, 1))
         session.commit("references")
-        (place / "chunks").mkdir(exist_ok=True)
-        names = encode_ids(ids)
-        self.victim = place / "chunks" / names[0]
-        for name in names:
-            with open(place / "chunks" / name, "wb", buffering=0) as file:
-                file.write(b"x")
+        self.victim = put_chunk_files(place, ids)[0]
 
     def measure(self) -> dict[str, float]:
         seconds, report = timed(self.repo.verify)

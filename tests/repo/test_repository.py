@@ -230,8 +230,9 @@ class TestOpen:
 
 
 class TestGolden:
-    def test_reference_repository(self):
-        repo = Repository.open(LocalStorage(str(GOLDEN / "reference-v2")))
+    @pytest.mark.parametrize("name", ["reference-v1", "reference-v2"])
+    def test_history_and_refs(self, name):
+        repo = Repository.open(LocalStorage(str(GOLDEN / name)))
         assert repo.list_branches() == {"main"}
         assert repo.list_tags() == {"v1"}
         second, first, root = repo.ancestry(branch="main")
@@ -240,6 +241,10 @@ class TestGolden:
         assert second.parent_id == first.id == repo.lookup_tag("v1")
         assert root.id == INITIAL
         assert repo.lookup_snapshot(second.id) == second
+
+    def test_operations_log_and_manifests(self):
+        repo = Repository.open(LocalStorage(str(GOLDEN / "reference-v2")))
+        second, _, root = repo.ancestry(branch="main")
         assert [type(update.kind).__name__ for update in repo.ops_log()] == [
             "NewCommit",
             "TagCreated",
