@@ -22,6 +22,8 @@ from icechunk.ops.expiration import Rule
 from icechunk.ops.expiration_v1 import find_expired_refs
 from icechunk.ops.expire_v1 import rewrite_parents
 
+pytestmark = pytest.mark.slow
+
 FLAGS = [
     {"delete_expired_branches": branches, "delete_expired_tags": tags}
     for branches in (False, True)
@@ -66,7 +68,6 @@ def expire_twice(path: str, sides: tuple[Side, Side], older_than: int, **flags: 
     assert first[1][0] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_random_histories(
     seed: int, exchange: tuple[Side, Side], repo_path: str, ours: Side, theirs: Oracle
@@ -84,7 +85,6 @@ def test_random_histories(
         expire_twice(repo_path, (ours, theirs), older_than, **chance.choice(FLAGS))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_the_other_side_goes_on(
     seed: int, exchange: tuple[Side, Side], repo_path: str, ours: Side, theirs: Oracle

@@ -14,6 +14,8 @@ from test_expiration import shape, state
 import icechunk
 from icechunk.testing.reachable import reachable_keys
 
+pytestmark = pytest.mark.slow
+
 FOREVER = 2**52
 FOLDERS = ("snapshots", "transactions", "manifests", "chunks")
 

@@ -8,6 +8,8 @@ import pytest
 from interop import scenarios
 from oracle import Oracle, RemoteError, Side
 
+pytestmark = pytest.mark.slow
+
 BOTH_WRITE = ("hierarchy", "edits", "history", "forks", "rich_config")
 THEY_WRITE = (
     "moved",

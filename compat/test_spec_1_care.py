@@ -11,6 +11,8 @@ import pytest
 from hands import CHAINS, Sides, copies, described, files, label
 from interop import histories
 
+pytestmark = pytest.mark.slow
+
 FLAGS = {
     "refs stay": {},
     "old branches go": {"branches": True},
@@ -30,7 +32,6 @@ def written(repo_path: str, spec_1_sides: Sides) -> str:
     return repo_path
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("flags", "before"), CASES)
 def test_all_expire_the_same(flags: str, before: str, written: str, spec_1_sides: Sides) -> None:
     done: dict[str, list[Any]] = {}

@@ -7,6 +7,8 @@ from hands import NAMES, Sides, dealt, described
 from interop import histories
 from oracle import Side
 
+pytestmark = pytest.mark.slow
+
 VERSION_1 = {"manifests": [1], "snapshots": [1], "transactions": [1]}
 
 ONLY_IN_VERSION_2 = {

@@ -22,6 +22,8 @@ from test_spec_1_names import ODD
 import icechunk
 from icechunk.testing import FaultyStorage
 
+pytestmark = pytest.mark.slow
+
 REFUSED = ["SessionStateError", "invalid-repository-migration"]
 KNOWN = ("branches", "tags", "histories")
 HISTORIES = {**histories.NAMED, "aged": histories.aged}

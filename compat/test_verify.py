@@ -10,6 +10,8 @@ from test_golden import REPOSITORIES, SPEC_1, unpack
 
 import icechunk
 
+pytestmark = pytest.mark.slow
+
 THEIRS = (
     "reference.amended",
     "reference.shifted",

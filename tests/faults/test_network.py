@@ -81,6 +81,7 @@ def storage_in(server, prefix):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", named(FAULTS))
 def test_no_commit_is_lost_or_doubled(server, place, fault):
     outcomes = sweep_commits(server, place, fault, 1)
@@ -90,6 +91,7 @@ def test_no_commit_is_lost_or_doubled(server, place, fault):
         assert ("unknown" in outcomes) is fault.before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", named([*FAULTS[:3], *FAULTS[7:9], *FAULTS[10:], STALLS[1]]))
 def test_no_commit_of_version_1_is_lost_or_doubled(server, place, fault):
     outcomes = sweep_commits(server, partial(place, 1), fault, 1)
@@ -108,6 +110,7 @@ def test_one_fault_is_survived_where_requests_are_repeated(server, place, fault)
         assert outcomes <= {"committed", "failed"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", named([FAULTS[0], FAULTS[1], FAULTS[3], FAULTS[5]]))
 def test_a_store_that_goes_away_for_good(server, place, fault):
     sweep_commits(server, place, fault, 1, often=True)
