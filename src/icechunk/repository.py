@@ -7,7 +7,6 @@ Methods translate between users' terms (text ids, datetimes) and the engine's, a
 from __future__ import annotations
 
 import copy
-import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from icechunk._threads import in_thread
 from icechunk._verify import verify_context, verify_damaged
 from icechunk.assets.authorization import Authorization
 from icechunk.assets.manager import AssetManager
-from icechunk.assets.workers import MAX_THREADS
 from icechunk.changes.commit import with_ours
 from icechunk.changes.compare import compare
 from icechunk.changes.diff import Diff
@@ -41,23 +39,12 @@ from icechunk.format.envelope import FileKind
 from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_id
 from icechunk.format.layout import REPO
 from icechunk.format.values import to_plain
-from icechunk.ops.expiration import Rule, find_expired
-from icechunk.ops.expiration_plan import ExpirationPlan, plan_of, rule_of
-from icechunk.ops.expire import ExpireSnapshots
-from icechunk.ops.expire_v1 import expire_refs, plan_refs
-from icechunk.ops.garbage.collect import collect, find
-from icechunk.ops.garbage.delete import DeleteLimits
-from icechunk.ops.garbage.plan import (
-    GarbagePlan,
-)
-from icechunk.ops.garbage.plan import (
-    plan_of as garbage_plan_of,
-)
-from icechunk.ops.garbage.plan import (
-    rule_of as garbage_rule_of,
-)
+from icechunk.ops.expiration import Rule
+from icechunk.ops.expiration_plan import ExpirationPlan, rule_of
+from icechunk.ops.expire import expire, planned
+from icechunk.ops.garbage.collect import collect, find, garbage_rule, run_plan
+from icechunk.ops.garbage.plan import GarbagePlan, plan_of
 from icechunk.ops.garbage.rule import Limits
-from icechunk.ops.garbage.rule import Rule as GarbageRule
 from icechunk.ops.garbage.summary import GCSummary
 from icechunk.ops.garbage.tell import GarbageProgress, teller
 from icechunk.ops.graph import AncestryGraph
@@ -67,6 +54,7 @@ from icechunk.ops.inspect import (
     describe_snapshot,
     describe_transaction_log,
 )
+from icechunk.ops.limits import delete_limits, listings_at_once, positive, scan_limits
 from icechunk.ops.log import Update
 from icechunk.ops.migrate import Migration
 from icechunk.ops.stats import ScanLimits, chunk_storage
@@ -1107,7 +1095,7 @@ class Repository(Shown):
         plan_expiration : Says beforehand what this would do.
         """
         rule = Rule(from_datetime(older_than), delete_expired_branches, delete_expired_tags)
-        return self._expire(rule)
+        return expire(self._context, rule)
 
     expire_snapshots_async = in_thread(expire_snapshots)
 
@@ -1139,10 +1127,7 @@ class Repository(Shown):
         Costs a look at the stored state.
         """
         rule = Rule(from_datetime(older_than), delete_expired_branches, delete_expired_tags)
-        if isinstance(self._context.entry, EntryPointV1):
-            return plan_refs(self._context, rule)
-        info = self._context.info()
-        return plan_of(info, rule, find_expired(info, rule))
+        return planned(self._context, rule)
 
     plan_expiration_async = in_thread(plan_expiration)
 
@@ -1174,7 +1159,7 @@ class Repository(Shown):
         """
         if not isinstance(plan, ExpirationPlan):
             raise TypeError(f"expected an ExpirationPlan, not {type(plan).__name__}")
-        return self._expire(rule_of(plan))
+        return expire(self._context, rule_of(plan))
 
     run_expiration_async = in_thread(run_expiration)
 
@@ -1271,17 +1256,17 @@ class Repository(Shown):
             ).summary()
         return collect(
             self._context,
-            self._garbage_rule(delete_object_older_than, backup_retention),
+            garbage_rule(self._context.world, delete_object_older_than, backup_retention),
             Limits(
-                _scan_limits(
+                scan_limits(
                     max_snapshots_in_memory,
                     max_compressed_manifest_mem_bytes,
                     max_decoded_manifest_mem_bytes,
                     max_concurrent_manifest_fetches,
                 ),
-                listings=_listings(max_concurrent_listings),
+                listings=listings_at_once(max_concurrent_listings),
             ),
-            _delete_limits(max_concurrent_deletes, max_consecutive_delete_failures),
+            delete_limits(max_concurrent_deletes, max_consecutive_delete_failures),
             teller(progress),
         )
 
@@ -1320,16 +1305,16 @@ class Repository(Shown):
             Something that is needed cannot be read, so that garbage cannot be told from it.
         """
         limits = Limits(
-            _scan_limits(
+            scan_limits(
                 max_snapshots_in_memory,
                 max_compressed_manifest_mem_bytes,
                 max_decoded_manifest_mem_bytes,
                 max_concurrent_manifest_fetches,
             ),
-            listings=_listings(max_concurrent_listings),
+            listings=listings_at_once(max_concurrent_listings),
         )
-        rule = self._garbage_rule(delete_object_older_than, backup_retention)
-        return garbage_plan_of(find(self._context, rule, limits, teller(progress)))
+        rule = garbage_rule(self._context.world, delete_object_older_than, backup_retention)
+        return plan_of(find(self._context, rule, limits, teller(progress)))
 
     plan_garbage_collection_async = in_thread(plan_garbage_collection)
 
@@ -1376,15 +1361,15 @@ class Repository(Shown):
         if not isinstance(plan, GarbagePlan):
             raise TypeError(f"expected a GarbagePlan, not {type(plan).__name__}")
         limits = Limits(
-            _scan_limits(
+            scan_limits(
                 max_snapshots_in_memory,
                 max_compressed_manifest_mem_bytes,
                 max_decoded_manifest_mem_bytes,
                 max_concurrent_manifest_fetches,
             )
         )
-        deletes = _delete_limits(max_concurrent_deletes, max_consecutive_delete_failures)
-        return collect(self._context, garbage_rule_of(plan), limits, deletes, teller(progress))
+        deletes = delete_limits(max_concurrent_deletes, max_consecutive_delete_failures)
+        return run_plan(self._context, plan, limits, deletes, teller(progress))
 
     run_garbage_collection_async = in_thread(run_garbage_collection)
 
@@ -1450,7 +1435,7 @@ class Repository(Shown):
         Reads every snapshot, transaction log and manifest once, and lists all objects. Beside the
         limits it takes some 40 bytes of memory per chunk object, and 50 per manifest of an array.
         """
-        limits = _scan_limits(
+        limits = scan_limits(
             max_snapshots_in_memory,
             max_compressed_manifest_mem_bytes,
             max_decoded_manifest_mem_bytes,
@@ -1458,7 +1443,7 @@ class Repository(Shown):
         )
         options = VerifyOptions(
             limits,
-            _positive("max_faults", max_faults),
+            positive("max_faults", max_faults),
             read_chunks=read_chunks,
             read_backups=read_backups,
         )
@@ -1508,7 +1493,7 @@ class Repository(Shown):
             passed = RepositoryConfig() if config is None else config
             options = VerifyOptions(
                 ScanLimits(),
-                _positive("max_faults", max_faults),
+                positive("max_faults", max_faults),
                 read_chunks=read_chunks or decode_chunks,
                 read_backups=read_backups,
             )
@@ -1576,7 +1561,7 @@ class Repository(Shown):
         Reads every snapshot and every manifest once, whatever they share. Beside the limits it
         takes about 12 bytes of memory per native and 32 per virtual chunk.
         """
-        limits = _scan_limits(
+        limits = scan_limits(
             max_snapshots_in_memory,
             max_compressed_manifest_mem_bytes,
             max_decoded_manifest_mem_bytes,
@@ -1667,7 +1652,7 @@ class Repository(Shown):
         takes some 40 bytes of memory per native and 60 per virtual chunk, and by snapshot a bit for
         each manifest and snapshot.
         """
-        limits = _scan_limits(
+        limits = scan_limits(
             max_snapshots_in_memory,
             max_compressed_manifest_mem_bytes,
             max_decoded_manifest_mem_bytes,
@@ -1722,7 +1707,7 @@ class Repository(Shown):
         -----
         Reads both snapshots and the manifests of both, or none if the snapshot has none of its own.
         """
-        limits = _scan_limits(
+        limits = scan_limits(
             max_snapshots_in_memory,
             max_compressed_manifest_mem_bytes,
             max_decoded_manifest_mem_bytes,
@@ -1781,7 +1766,7 @@ class Repository(Shown):
         plan_expiration : Says which snapshots go and why.
         plan_garbage_collection : Says what is garbage now, object by object.
         """
-        limits = _scan_limits(
+        limits = scan_limits(
             max_snapshots_in_memory,
             max_compressed_manifest_mem_bytes,
             max_decoded_manifest_mem_bytes,
@@ -1868,7 +1853,7 @@ class Repository(Shown):
 
     inspect_transaction_log_async = in_thread(inspect_transaction_log)
 
-    # --- display -------------------------------------------------------------------------------
+    # --- upgrade -------------------------------------------------------------------------------
 
     def _migrate(self, delete_files: bool, snapshots_at_once: int | None) -> None:
         """Bring it to spec version 2, see `icechunk.upgrade_icechunk_repository`."""
@@ -1877,7 +1862,7 @@ class Repository(Shown):
 
     def _migration(self, delete_files: bool, snapshots_at_once: int | None) -> Migration:
         if snapshots_at_once is not None:
-            snapshots_at_once = _positive("prefetch_concurrency", snapshots_at_once)
+            snapshots_at_once = positive("prefetch_concurrency", snapshots_at_once)
         return Migration.of(
             self._context, delete_files=delete_files, snapshots_at_once=snapshots_at_once
         )
@@ -1886,6 +1871,8 @@ class Repository(Shown):
         """Be of no use any more, see `__getattr__`."""
         for name in Repository.__slots__:
             delattr(self, name)
+
+    # --- display -------------------------------------------------------------------------------
 
     def _block(self) -> Block:
         try:
@@ -1909,26 +1896,6 @@ class Repository(Shown):
         for rule in rules:
             rule.check(state)
         return branch_tip(state, branch)
-
-    def _garbage_rule(self, older_than: datetime, retention: timedelta | None) -> GarbageRule:
-        """Check times, and turn them into the unit of stored ones."""
-        backups_older_than = None
-        if retention is not None:
-            if not isinstance(retention, timedelta):
-                raise TypeError(f"expected a timedelta, not {type(retention).__name__}")
-            if retention < timedelta(0):
-                raise ValueError(f"backup_retention must not be negative, not {retention}")
-            age = retention // timedelta(microseconds=1)
-            backups_older_than = max(self._context.world.now_us() - age, 0)
-        return GarbageRule(from_datetime(older_than), backups_older_than)
-
-    def _expire(self, rule: Rule) -> set[str]:
-        entry = self._context.entry
-        if isinstance(entry, EntryPointV1):
-            return expire_refs(self._context, entry, rule)
-        change = ExpireSnapshots(rule)
-        self._context.update(change)
-        return change.released
 
     def _resolve(
         self,
@@ -1985,34 +1952,6 @@ def _parse_id(text: str) -> bytes:
         raise InvalidInputError(
             f"invalid snapshot id: `{text}`", ErrorKind.INVALID_SNAPSHOT_ID
         ) from error
-
-
-def _scan_limits(snapshots: int, file_bytes: int, decoded_bytes: int, manifests: int) -> ScanLimits:
-    """Check the limits of a scan, named as the methods name them."""
-    return ScanLimits(
-        snapshots_at_once=_positive("max_snapshots_in_memory", snapshots),
-        manifests_at_once=_positive("max_concurrent_manifest_fetches", manifests),
-        file_bytes=_positive("max_compressed_manifest_mem_bytes", file_bytes),
-        decoded_bytes=_positive("max_decoded_manifest_mem_bytes", decoded_bytes),
-    )
-
-
-def _listings(at_once: int | None) -> int:
-    return MAX_THREADS if at_once is None else _positive("max_concurrent_listings", at_once)
-
-
-def _delete_limits(at_once: int, failures: int) -> DeleteLimits:
-    return DeleteLimits(
-        _positive("max_concurrent_deletes", at_once),
-        _positive("max_consecutive_delete_failures", failures),
-    )
-
-
-def _positive(name: str, value: int) -> int:
-    number = operator.index(value)
-    if number <= 0:
-        raise ValueError(f"{name} must be positive, not {number}")
-    return number
 
 
 def _object_id(text: str, what: str) -> bytes:
