@@ -763,6 +763,35 @@ class TestVersion1:
         with pytest.raises(icechunk.SessionStateError, match="migrated"):
             outdated.plan_garbage_collection(FUTURE)
 
+    def test_a_life_beside_version_2(self, messy, storage):
+        """A migration left the files of version 1, and somebody who knows no other goes on."""
+        start = messy.lookup_branch("main")
+        apart = icechunk.in_memory_storage()
+        apart._objects.update(storage._objects)
+        veteran = Repository.open(apart)
+        new = icechunk.upgrade_icechunk_repository(
+            messy, dry_run=False, delete_unused_v1_files=False
+        )
+        commit(new, 6)
+        new.expire_snapshots(FUTURE)
+        left = new.garbage_collect(FUTURE, dry_run=True)
+        for row in (1, 2):
+            commit(veteran, row)
+        veteran.create_tag("late", start)
+        storage._objects.update(apart._objects)
+        new.garbage_collect(FUTURE)
+        assert values(new)[:3] == [0, -1, -1]
+        assert new.verify().is_clean
+        storage.delete(["repo", *(info.key for info in storage.list("overwritten/"))])
+        veteran = Repository.open(storage)
+        report = veteran.verify(decode_chunks=True)
+        assert not report.errors, str(report)
+        assert values(veteran)[:3] == [0, 1, 2]
+
+        # if nobody has gone on, these files tell of the past only
+        assert left.snapshots_deleted == 7
+        assert left.manifests_deleted > 0
+
     def test_nothing_goes_without_main(self, messy, storage):
         """As when the files of refs are the last to be copied back."""
         main = ref_key("branch", "main")

@@ -12,6 +12,7 @@ from icechunk.format.snapshot_table import SnapshotEntry
 from icechunk.ops.garbage.kept import Mask, logs_of, rows_to_keep, state_with
 from icechunk.ops.garbage.listing import is_young
 from icechunk.ops.garbage.rule import Rule
+from icechunk.ops.garbage.version_1 import needed_beside
 from icechunk.ops.id_sets import SortedIds
 from icechunk.repo.context import RepoContext
 from icechunk.storage.base import Storage
@@ -53,10 +54,12 @@ class StateSource:
         self._info: RepoInfo | None = None
 
     def look(self, rule: Rule) -> Stays:
-        """Look at the state stored now."""
+        """Look at the state stored now, and at what version 1 may have gone on to beside it."""
         self._info = info = self._context.info(WHAT)
         keeps = rows_to_keep(info, _young_rows(self._context.storage, info, rule))
-        return stays_of(info, keeps)
+        stays = stays_of(info, keeps)
+        others = SortedIds.of(needed_beside(self._context, info))
+        return stays._replace(snapshots=stays.snapshots | others, logs=stays.logs | others)
 
     def has_lost_some(self) -> bool:
         """Whether the state knows fewer snapshots by now."""

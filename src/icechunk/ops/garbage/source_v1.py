@@ -12,9 +12,7 @@ Icechunk spec, "Spec version 1 differences".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from icechunk.errors import ErrorKind, FormatError, RepositoryNotFoundError
+from icechunk.errors import ErrorKind, RepositoryNotFoundError
 from icechunk.format.ids import ids_of_column
 from icechunk.format.layout import SNAPSHOTS
 from icechunk.ops.census_v1 import take_census
@@ -22,11 +20,11 @@ from icechunk.ops.expire_v1 import as_stored
 from icechunk.ops.garbage.listing import young_ids
 from icechunk.ops.garbage.rule import Rule
 from icechunk.ops.garbage.source import Stays
+from icechunk.ops.garbage.version_1 import led_to
 from icechunk.ops.id_sets import SortedIds
 from icechunk.repo.context import RepoContext
 from icechunk.repo.entry_v1 import MAIN_KEY, EntryPointV1
 from icechunk.repo.preconditions import MAIN
-from icechunk.repo.state import History
 
 __all__ = ["RefsSource"]
 
@@ -59,7 +57,7 @@ class RefsSource:
         young = young_ids(self._context.storage, SNAPSHOTS, rule.older_than_us)
         for snapshot_id in ids_of_column(young):
             if snapshot_id not in reachable:
-                reachable.update(_led_to(history, snapshot_id))
+                reachable.update(led_to(history, snapshot_id))
         kept = SortedIds.of(reachable)
         return Stays(kept, kept, (), None)
 
@@ -79,19 +77,3 @@ class RefsSource:
                 ErrorKind.REPOSITORY_NOT_FOUND,
             )
         return {item.snapshot for item in census.refs if item.snapshot and not item.is_deleted}
-
-
-def _led_to(history: History, snapshot_id: bytes) -> Iterator[bytes]:
-    """Follow parents as far as there are files that can be read."""
-    at: bytes | None = snapshot_id
-    seen: set[bytes] = set()
-    while at is not None and at not in seen:
-        seen.add(at)
-        try:
-            row = history.find(at)
-        except FormatError:
-            return
-        if row < 0:
-            return
-        yield at
-        at = history.parent_id(row)
