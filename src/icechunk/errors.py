@@ -324,6 +324,9 @@ class FormatError(IcechunkError):
 
     __module__ = "icechunk"
 
+    damage: str | None = None
+    """The code of the fault that a verification reports for it, where the reader could tell."""
+
 
 class InternalError(IcechunkError):
     """Icechunk contradicted itself; worth a bug report."""

@@ -1,5 +1,6 @@
 """The parts of a verification, against slow twins that say what they must give."""
 
+import pickle
 from itertools import combinations, product
 
 import numpy as np
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from icechunk.errors import FormatError
+from icechunk.format.damage import Damage, damaged
 from icechunk.format.ids import encode_id
 from icechunk.format.manifest_files import ManifestFile, ManifestFiles
 from icechunk.format.nodes import ArrayData, ManifestRef, Node, NodeTable
@@ -17,12 +20,25 @@ from icechunk.ops.verify.claims import Claims, FileClaims
 from icechunk.ops.verify.inventory import Inventory, take_inventory
 from icechunk.ops.verify.logs import WORD, fingerprint, net_change
 from icechunk.ops.verify.overlap import first_overlap
+from icechunk.ops.verify.rules import RULES, kind_of
 from icechunk.storage.memory import MemoryStorage
+from icechunk.verification import FaultKind
 
 
 def column(numbers, width=12):
     """Ids whose first eight bytes are often the same."""
     return np.array([list(n.to_bytes(width, "big")) for n in numbers], np.uint8).reshape(-1, width)
+
+
+@pytest.mark.parametrize("damage", Damage)
+def test_damage_that_readers_tell_apart_is_a_kind_of_fault(damage):
+    error = pickle.loads(pickle.dumps(damaged("bad", damage)))
+    assert (kind_of(error).value, error.damage) == (damage.value, damage)
+    assert kind_of(error) in RULES
+
+
+def test_other_damage_is_a_corrupt_file():
+    assert kind_of(FormatError("references of one array differ in rank")) is FaultKind.CORRUPT_FILE
 
 
 @given(

@@ -16,6 +16,7 @@ from icechunk.assets.settings import AssetSettings
 from icechunk.chunks import ChunkTable
 from icechunk.config import RepositoryConfig
 from icechunk.errors import ErrorKind, FormatError, StorageError, operation
+from icechunk.format.damage import Damage, damaged
 from icechunk.format.envelope import FileKind, wrap
 from icechunk.format.ids import encode_id
 from icechunk.format.layout import chunk_key, manifest_key, snapshot_key, transaction_key
@@ -345,8 +346,9 @@ class AssetManager:
 
 def _check_id(key: str, found: bytes, expected: bytes) -> None:
     if found != expected:
-        raise FormatError(
+        raise damaged(
             f"{key}: the file says it is {encode_id(found)}; it was copied or renamed by mistake",
+            Damage.ID_MISMATCH,
             ErrorKind.INVALID_FILE_FORMAT,
         )
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.chunks.ragged_copy import copy_runs, windows
-from icechunk.errors import ErrorKind, FormatError
+from icechunk.format.damage import Damage, damaged
 from icechunk.format.flatbuf_columns import Positions, Ragged
 from icechunk.format.schema import I32, U8, U16, U32, Element, Field, Kind, Table
 
@@ -61,9 +61,9 @@ class Buffer:
         position = self.read(np.zeros(1, np.int64), U32).astype(np.int64)
         return Rows(self, table, self.bounded(position, 4, table.name))
 
-    def fail(self, what: str, problem: str) -> NoReturn:
+    def fail(self, what: str, problem: str, damage: Damage | None = None) -> NoReturn:
         """Raise the error of a corrupt file."""
-        raise FormatError(f"{self.key} is corrupt: {what}: {problem}", ErrorKind.DESERIALIZATION)
+        raise damaged(f"{self.key} is corrupt: {what}: {problem}", damage)
 
     def bounded(self, positions: Positions, width: int, what: str) -> Positions:
         """Check that `width` bytes at each position, none negative, lie inside the payload."""

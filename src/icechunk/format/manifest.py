@@ -26,6 +26,7 @@ from icechunk.chunks.table import ChunkTable
 from icechunk.errors import ErrorKind, FormatError
 from icechunk.format import flatbuf, locations, schema
 from icechunk.format.chunk_ref_search import ChunkRefSearch
+from icechunk.format.damage import Damage
 from icechunk.format.envelope import FileKind, unwrap, wrap
 from icechunk.format.locations import LocationCompression
 from icechunk.format.payload import Payload
@@ -207,7 +208,7 @@ def _decode_refs(refs: flatbuf.Rows, dictionary: bytes) -> ChunkTable:
     index = refs.vectors("index")
     rank = len(index[0])
     if len(index.values) != n * rank or not bool((index.counts == rank).all()):
-        buffer.fail("ChunkRef.index", "references of one array differ in rank")
+        buffer.fail("ChunkRef.index", "references of one array differ in rank", Damage.RANK_WRONG)
     if rank > MAX_RANK:
         buffer.fail("ChunkRef.index", f"references have {rank} axes, more than {MAX_RANK}")
     coords = index.values.reshape(n, rank)
@@ -265,10 +266,11 @@ def _without_repetitions(refs: flatbuf.Rows, coords: Coords, dictionary: bytes) 
     manifests were split in another way before. What is repeated there is the same every time.
     """
     what, problem = "ChunkRef.index", "references are not in ascending order of coordinates"
+    unsorted = Damage.UNSORTED_REFERENCES
     starts = np.append(True, (coords[1:] != coords[:-1]).any(axis=1))
     first = np.flatnonzero(starts)
     if len(first) == len(coords) or not is_sorted_unique(coords[first]):
-        refs.buffer.fail(what, problem)
+        refs.buffer.fail(what, problem, unsorted)
     last = np.append(first[1:], len(coords)) - 1
     several = last > first
     one, other = (
@@ -278,7 +280,7 @@ def _without_repetitions(refs: flatbuf.Rows, coords: Coords, dictionary: bytes) 
         for rows in (first[several], last[several])
     )
     if one != other:
-        refs.buffer.fail(what, f"{problem}: two of the same coordinates differ")
+        refs.buffer.fail(what, f"{problem}: two of the same coordinates differ", unsorted)
     return _decode_refs(refs.take(first), dictionary)
 
 

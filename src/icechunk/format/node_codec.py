@@ -15,6 +15,7 @@ import numpy.typing as npt
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.format import schema
 from icechunk.format.chunk_lengths import ceil_divide, chunk_lengths
+from icechunk.format.damage import Damage
 from icechunk.format.flatbuf import Children, Maybe, Ragged, Rows, Tables, Union
 from icechunk.format.nodes import NodeColumns
 from icechunk.format.rows import (
@@ -46,7 +47,11 @@ def nodes_of(nodes: Rows) -> NodeColumns:
     fail = nodes.buffer.fail
     paths = _texts(nodes, "path")
     if not is_strictly_increasing(paths):
-        fail("NodeSnapshot.path", "nodes are not sorted by path, each path once")
+        fail(
+            "NodeSnapshot.path",
+            "nodes are not sorted by path, each path once",
+            Damage.UNSORTED_NODES,
+        )
     types = nodes.discriminant("node_data")
     is_array = types == ARRAY
     if not (is_array | (types == _GROUP)).all():
@@ -64,7 +69,11 @@ def nodes_of(nodes: Rows) -> NodeColumns:
         boxes.counts == np.repeat(counts_of(dim_starts), ref_counts)
     )
     if not is_fitting.all():
-        fail("ManifestRef.extents", "the box of a manifest has another rank than its array")
+        fail(
+            "ManifestRef.extents",
+            "the box of a manifest has another rank than its array",
+            Damage.RANK_WRONG,
+        )
     return NodeColumns(
         paths=paths,
         ids=nodes.struct("id"),

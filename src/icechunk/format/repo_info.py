@@ -15,6 +15,7 @@ import numpy as np
 
 from icechunk.errors import ErrorKind, FormatError
 from icechunk.format import schema
+from icechunk.format.damage import Damage
 from icechunk.format.envelope import SPEC_VERSIONS, FileKind, unwrap, wrap
 from icechunk.format.flatbuf import Buffer, Children, Maybe, Ragged, Rows, Tables, encode
 from icechunk.format.ids import OBJECT_ID_SIZE, encode_id, id_column, ids_of_column, sortable
@@ -156,11 +157,15 @@ def _refs_of(root: Rows, name: str, snapshots: SnapshotTable) -> dict[str, bytes
     refs, _ = root.tables(name)
     indices = refs.scalar("snapshot_index")
     if len(indices) and int(indices.max()) >= len(snapshots):
-        root.buffer.fail(f"Repo.{name}", "a ref points to a snapshot that is not listed")
+        root.buffer.fail(
+            f"Repo.{name}",
+            "a ref points to a snapshot that is not listed",
+            Damage.REF_TO_UNKNOWN_SNAPSHOT,
+        )
     names = [str(text) for text in refs.texts("name")]
     found = dict(zip(names, ids_of_column(snapshots.ids[indices]), strict=True))
     if len(found) != len(names):
-        root.buffer.fail(f"Repo.{name}", "two refs have the same name")
+        root.buffer.fail(f"Repo.{name}", "two refs have the same name", Damage.DUPLICATE_REF)
     return found
 
 
@@ -183,9 +188,9 @@ def _snapshots_of(rows: Rows) -> SnapshotTable:
         fail("SnapshotInfo.id", "snapshots are not sorted by id, each once")
     parents = rows.scalar("parent_offset")
     if len(parents) and not -1 <= int(parents.min()) <= int(parents.max()) < len(rows):
-        fail("SnapshotInfo.parent_offset", "a parent is not in the list")
+        fail("SnapshotInfo.parent_offset", "a parent is not in the list", Damage.DANGLING_PARENT)
     if has_cycle(parents):
-        fail("SnapshotInfo.parent_offset", "a snapshot is its own ancestor")
+        fail("SnapshotInfo.parent_offset", "a snapshot is its own ancestor", Damage.HISTORY_CYCLE)
     messages = rows.byte_strings("message")
     items, item_counts = rows.tables("metadata")
     names = items.byte_strings("name")

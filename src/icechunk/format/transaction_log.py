@@ -17,6 +17,7 @@ import numpy.typing as npt
 from icechunk.chunks.arrays import MAX_RANK, Coords, frozen
 from icechunk.chunks.coords import sorted_unique
 from icechunk.format import flatbuf, schema
+from icechunk.format.damage import Damage
 from icechunk.format.envelope import FileKind, unwrap, wrap
 from icechunk.format.flatbuf_single import Single, equal_vectors
 from icechunk.format.paths import segment_order_key
@@ -165,7 +166,9 @@ def _coords(buffer: flatbuf.Buffer, start: int, count: int) -> Coords:
         ends = coords.offsets
         rank = int(ends[1] - ends[0]) if count else 0
         if not bool((np.diff(ends) == rank).all()):
-            buffer.fail("ChunkIndices.coords", "chunks of one array differ in rank")
+            buffer.fail(
+                "ChunkIndices.coords", "chunks of one array differ in rank", Damage.RANK_WRONG
+            )
         rows = coords.values.reshape(count, rank)
     if rows.shape[1] > MAX_RANK:
         buffer.fail(

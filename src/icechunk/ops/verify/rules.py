@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from icechunk.errors import ErrorKind, IcechunkError, StorageError
+from icechunk.errors import ErrorKind, FormatError, IcechunkError, StorageError
 from icechunk.verification import FaultKind, FaultSeverity
 
 __all__ = ["RULES", "Rule", "kind_of", "text_of"]
@@ -163,20 +163,6 @@ RULES: Final[Mapping[FaultKind, Rule]] = {
     FaultKind.FOREIGN_OBJECT: Rule(_NOTE, "Remove it if it is not needed; nothing here uses it"),
 }
 
-#: What the decoders say, and the kind of fault that is. The first that is found counts.
-_SAID: Final = (
-    ("is its own ancestor", FaultKind.HISTORY_CYCLE),
-    ("a parent is not in the list", FaultKind.DANGLING_PARENT),
-    ("a ref points to a snapshot that is not listed", FaultKind.REF_TO_UNKNOWN_SNAPSHOT),
-    ("two refs have the same name", FaultKind.DUPLICATE_REF),
-    ("two nodes have the same path", FaultKind.DUPLICATE_PATH),
-    ("nodes are not sorted by path", FaultKind.UNSORTED_NODES),
-    ("references are not in ascending order", FaultKind.UNSORTED_REFERENCES),
-    ("differ in rank", FaultKind.RANK_WRONG),
-    ("has another rank than its array", FaultKind.RANK_WRONG),
-    ("the file says it is", FaultKind.ID_MISMATCH),
-)
-
 
 def kind_of(error: IcechunkError) -> FaultKind:
     """Tell which kind of fault a file has that could not be read or was refused."""
@@ -184,9 +170,8 @@ def kind_of(error: IcechunkError) -> FaultKind:
         return FaultKind.UNREADABLE
     if error.kind == ErrorKind.UNSUPPORTED_SPEC_VERSION:
         return FaultKind.UNSUPPORTED_VERSION
-    for words, kind in _SAID:
-        if words in error.message:
-            return kind
+    if isinstance(error, FormatError) and error.damage is not None:
+        return FaultKind(error.damage)
     return FaultKind.CORRUPT_FILE
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from icechunk.assets.manager import AssetManager
 from icechunk.errors import FormatError, IcechunkError, StorageError
+from icechunk.format.damage import Damage, damaged
 from icechunk.format.envelope import FileKind
 from icechunk.format.ids import encode_id
 from icechunk.format.layout import snapshot_key
@@ -21,7 +22,6 @@ from icechunk.format.snapshot import Snapshot, decode_snapshot
 from icechunk.ops.stats import ScanLimits
 from icechunk.ops.verify.findings import Findings
 from icechunk.ops.verify.history import Recorded, Source
-from icechunk.ops.verify.rules import kind_of
 from icechunk.ops.verify.snapshots import repeats_a_path
 from icechunk.storage.base import Storage
 from icechunk.verification import Checked, FaultKind, FaultSeverity, VerifyProgress
@@ -84,8 +84,9 @@ class Tour:
             snapshot = decode_snapshot(data, key)
             require_id(key, snapshot.id, snapshot_id)
         except FormatError as error:
-            if kind_of(error) is FaultKind.UNSORTED_NODES and repeats_a_path(data, key):
-                return FormatError(f"{key} is corrupt: two nodes have the same path", error.kind)
+            if error.damage == Damage.UNSORTED_NODES and repeats_a_path(data, key):
+                what = f"{key} is corrupt: two nodes have the same path"
+                return damaged(what, Damage.DUPLICATE_PATH, error.kind)
             return error
         except StorageError as error:
             return error
@@ -144,4 +145,4 @@ class Tour:
 def require_id(key: str, found: bytes, expected: bytes) -> None:
     """Raise FormatError when a file is another object than its key names."""
     if found != expected:
-        raise FormatError(f"{key}: the file says it is {encode_id(found)}")
+        raise damaged(f"{key}: the file says it is {encode_id(found)}", Damage.ID_MISMATCH)
