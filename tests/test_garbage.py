@@ -193,6 +193,21 @@ def test_the_bound_is_exclusive(repo, storage):
     del session
 
 
+def test_times_that_are_cut_to_seconds(repo, storage):
+    """Object stores have them so: who began after the time given may seem to have begun before."""
+    session = write(repo, 1)  # at 0.7 s, as it were
+    make_old(storage, to=PAST)
+    distant = StorageWrapper(storage)
+    distant.is_local = False
+    before = PAST + timedelta(seconds=0.5)
+    far, near = Repository.open(distant), Repository.open(storage)
+    assert far.garbage_collect(before) == GCSummary()
+    assert near.plan_garbage_collection(before).chunks.num_bytes > 0  # times on disks are exact
+    assert far.plan_garbage_collection(before + timedelta(seconds=1)).chunks.num_bytes > 0
+    session.commit("late")
+    check_whole(repo, storage)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_random_histories(seed, repo, storage):
     """What is left is what a walk from reference to reference finds."""

@@ -1191,7 +1191,8 @@ class Repository(Shown):
         Parameters
         ----------
         delete_object_older_than
-            Only objects stored before this time are deleted, by the clock of the store.
+            Only objects stored before this time are deleted, by the clock of the store; in object
+            stores a second before it, since times are cut to seconds there.
         dry_run
             Whether to say what would be deleted, and delete nothing.
         max_snapshots_in_memory, max_compressed_manifest_mem_bytes, \

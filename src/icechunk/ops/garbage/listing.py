@@ -1,8 +1,14 @@
-"""What is stored and not kept: listings, held against sorted ids by the batch."""
+"""What is stored and not kept: listings, held against sorted ids by the batch.
+
+Object stores tell times that are cut to whole seconds, some of them: what was stored half a second
+after the time given seems to have been stored half a second before it. So there all must be a
+second older than that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +24,9 @@ __all__ = ["Unused", "is_young", "old_backups", "unused", "young_ids"]
 
 Mask = npt.NDArray[np.bool_]
 
+#: How much younger an object of an object store may be than its time says, microseconds.
+CUT_OFF_US: Final = 1_000_000
+
 
 class Unused:
     """Objects that nothing needs: those old enough to go, and how many are not."""
@@ -28,10 +37,10 @@ class Unused:
         self.young_bytes = 0
         self._parts: list[GarbageObjects] = []
 
-    def add(self, batch: Sequence[ObjectInfo], older_than_us: int) -> None:
+    def add(self, batch: Sequence[ObjectInfo], deadline_us: int) -> None:
         """Add what was listed and is not kept."""
         found = _columns(self.folder, batch)
-        is_old = found.modified_us < older_than_us
+        is_old = found.modified_us < deadline_us
         self._parts.append(found.keep(is_old))
         self.young += int((~is_old).sum())
         self.young_bytes += found.keep(~is_old).num_bytes
@@ -83,8 +92,9 @@ def unused(
         found: list[bool] = wanted.tolist()
         return found
 
+    deadline_us = _deadline(storage, rule.older_than_us)
     for batch in storage.list_where(into.folder, is_wanted, at_once):
-        into.add(batch, rule.older_than_us)
+        into.add(batch, deadline_us)
 
 
 def is_young(storage: Storage, folder: str, ids: Ids, older_than_us: int) -> Mask:
@@ -93,6 +103,7 @@ def is_young(storage: Storage, folder: str, ids: Ids, older_than_us: int) -> Mas
     if not len(ids):
         return ~old
     asked = SortedIds.of(ids)
+    deadline_us = _deadline(storage, older_than_us)
 
     def is_wanted(names: Sequence[str]) -> list[bool]:
         listed, is_id = decode_ids(names, OBJECT_ID_SIZE)
@@ -101,7 +112,7 @@ def is_young(storage: Storage, folder: str, ids: Ids, older_than_us: int) -> Mas
 
     for batch in storage.list_where(folder, is_wanted):
         found = _columns(folder, batch)
-        found = found.keep(found.modified_us < older_than_us)
+        found = found.keep(found.modified_us < deadline_us)
         old |= SortedIds.of(found.id_bytes).has(ids)
     return ~old
 
@@ -113,10 +124,11 @@ def young_ids(storage: Storage, folder: str, older_than_us: int) -> Ids:
         found: list[bool] = decode_ids(names, OBJECT_ID_SIZE)[1].tolist()
         return found
 
+    deadline_us = _deadline(storage, older_than_us)
     parts = [no_ids()]
     for batch in storage.list_where(folder, is_wanted):
         found = _columns(folder, batch)
-        parts.append(found.id_bytes[found.modified_us >= older_than_us])
+        parts.append(found.id_bytes[found.modified_us >= deadline_us])
     return np.concatenate(parts)
 
 
@@ -143,6 +155,11 @@ def old_backups(storage: Storage, rule: Rule) -> list[ObjectInfo]:
     if rule.bounds is None:
         return found
     return [info for info in found if info.key[len(OVERWRITTEN) + 1 :] in rule.bounds.backups]
+
+
+def _deadline(storage: Storage, older_than_us: int) -> int:
+    """Time before which an object must seem to be stored, to be sure that it was."""
+    return older_than_us if storage.is_local else older_than_us - CUT_OFF_US
 
 
 def _columns(folder: str, batch: Sequence[ObjectInfo]) -> GarbageObjects:
