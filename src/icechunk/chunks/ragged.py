@@ -53,7 +53,7 @@ class RaggedBytes:
         """Return the given texts as a column of UTF-8."""
         n = len(items)
         lengths = np.fromiter(map(len, items), np.int64, n)
-        data = np.empty(int(lengths.sum()), np.uint8)
+        data = _memory(int(lengths.sum()))
         filled = 0
         # In pieces that stay in the processor's cache, and whose memory is used again.
         for start in range(0, n, _STRINGS):
@@ -145,7 +145,7 @@ class RaggedBytes:
     def repeat(self, counts: Rows) -> Self:
         """Return each string as many times as `counts` says, one copy after the other."""
         lengths = self.lengths
-        column = np.empty(int((lengths * counts).sum()), np.uint8)
+        column = _memory(int((lengths * counts).sum()))
         ends = np.cumsum(lengths * counts)
         for part in _blocks(ends - lengths * counts, ends):
             some, times = self.slice(part.start, part.stop), counts[part]
@@ -191,6 +191,15 @@ class RaggedBytes:
         cuts = self.offsets[:-1]
         cuts = cuts[cuts < len(self.data)]
         return not bool(((self.data[cuts] & 0xC0) == 0x80).any())
+
+
+def _memory(size: int) -> Bytes:
+    """Return zeroed memory of small pages.
+
+    They cost 0.4 ms for each megabyte. Huge ones, which numpy asks for, cost a tenth of it, but
+    three times as much in a virtual machine whose host has taken free ones away meanwhile.
+    """
+    return np.frombuffer(bytearray(size), np.uint8)
 
 
 def _are_alike(lengths: Rows) -> bool:

@@ -69,6 +69,8 @@ class Slot:
     """Inline values, one per row."""
     runs: Ragged | None = None
     """Vectors or strings to point to, one per row."""
+    table: NDArray[Any] | None = None
+    """Vectors of one length to point to, likewise: (n, length, *element shape)."""
     run_element: Element = U8
     terminator: int = 0
     """Bytes behind each run that its count leaves out: the NUL of a string."""
@@ -89,7 +91,8 @@ class Slot:
     @property
     def align(self) -> int:
         """Alignment of what the slot holds or points to."""
-        return self.element.align if self.runs is None else self.run_element.align
+        points = self.runs is not None or self.table is not None
+        return self.run_element.align if points else self.element.align
 
 
 class _Stride:
@@ -137,12 +140,10 @@ def _row_dtype(
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
 
 
-def place_group(
-    layout: Layout, rows: Any, slots: Sequence[Slot], count: int, positions: Positions
-) -> None:
+def place_group(layout: Layout, rows: Any, slots: Sequence[Slot], count: int) -> Positions:
     """Place the rows that have exactly these slots, and their strings and vectors.
 
-    `rows` selects them from all `count` rows; their positions are stored there.
+    `rows` selects them from all `count` rows. Returns where they are.
     """
     size = count if isinstance(rows, slice) else len(rows)
     slots = sorted(slots, key=lambda slot: slot.order)
@@ -155,21 +156,20 @@ def place_group(
         for slot in slots
         if slot.runs is not None
     }
-    is_uniform = {
-        number: bool((counts == counts[0]).all()) for number, (_, _, counts) in runs.items()
-    }
-    tails = {
-        number: _add_tail(stride, slot, int(counts[0]))
-        for number, (slot, _, counts) in runs.items()
-        if is_uniform[number]
-    }
+    tails: dict[int, int] = {}
+    for slot in slots:
+        if slot.table is not None:
+            tails[slot.number] = _add_tail(stride, slot, slot.table.shape[1])
+        elif slot.runs is not None:
+            counts = runs[slot.number][2]
+            if (counts == counts[0]).all():
+                tails[slot.number] = _add_tail(stride, slot, int(counts[0]))
     base = layout.reserve(stride.size * size, stride.align, stride.phase)
-    at = base + stride.size * np.arange(size)
-    positions[rows] = at
+    at = np.arange(base, base + stride.size * size, stride.size)
     heaps = {
         number: place_heap(layout, slot, starts, counts)
         for number, (slot, starts, counts) in runs.items()
-        if not is_uniform[number]
+        if number not in tails
     }
 
     def blocks() -> Iterator[Block]:
@@ -190,7 +190,11 @@ def place_group(
                 view[name] = slot.values[chosen]
             elif number in tails:
                 view[name] = tails[number] - fields[number]
-                _fill_tail(view, slot, runs[number][1][part])
+                if slot.table is None:
+                    _fill_tail(view, slot, runs[number][1][part])
+                elif slot.table.shape[1]:
+                    view[f"count{number}"] = slot.table.shape[1]
+                    view[f"items{number}"] = slot.table[chosen]
             else:
                 if number in heaps:
                     targets = heaps[number][part]
@@ -200,6 +204,7 @@ def place_group(
                 view[name] = targets - (at[part] + fields[number])
 
     layout.parts.append((base, blocks))
+    return at
 
 
 def _add_tail(stride: _Stride, slot: Slot, count: int) -> int:

@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.errors import ErrorKind, FormatError
 from icechunk.format.flatbuf_columns import Children, Mask, Maybe, Positions, Ragged, Tables, Union
 from icechunk.format.flatbuf_layout import Layout, Slot, place_group, place_heap
 from icechunk.format.payload import Block, Payload, slices
-from icechunk.format.schema import U8, U32, Element, Field, Kind, Table
+from icechunk.format.schema import U8, U32, Field, Kind, Table
 
 FILE_IDENTIFIER = b"Ichk"
 MAX_PAYLOAD = 2**31 - 1
@@ -78,7 +77,11 @@ def _place(layout: Layout, table: Table, tables: Tables) -> Positions:
     positions = np.empty(tables.count, np.int64)
     if tables.count:
         for rows, slots in _groups(draft.slots):
-            place_group(layout, rows, slots, tables.count, positions)
+            found = place_group(layout, rows, slots, tables.count)
+            if isinstance(rows, slice):
+                positions = found
+            else:
+                positions[rows] = found
         for place in draft.children:
             place()
     return positions
@@ -134,12 +137,17 @@ def _add_inline(draft: _Draft, field: Field, column: Any, present: Mask | None) 
 
 def _add_runs(draft: _Draft, field: Field, column: Any, present: Mask | None) -> None:
     element = field.element or U8
+    if element is not U8 and isinstance(column, np.ndarray):
+        _check(field, len(column), draft.count)
+        table = np.asarray(column, element.dtype)
+        draft.slots.append(Slot(field.slot, U32, present, table=table, run_element=element))
+        return
     if element is U8:
         if present is None and not isinstance(column, RaggedBytes):
             present = np.array([item is not None for item in column], np.bool_)
         runs = _byte_runs(column)
     else:
-        runs = _runs(column, element)
+        runs = Ragged(column.offsets, np.asarray(column.values, element.dtype))
     _check(field, len(runs), draft.count)
     terminator = 1 if field.kind is Kind.STRING else 0
     draft.slots.append(
@@ -228,14 +236,6 @@ def _byte_runs(column: RaggedBytes | Sequence[bytes | str | None]) -> Ragged:
             [item.encode() if isinstance(item, str) else item or b"" for item in column]
         )
     return Ragged(column.offsets, column.data)
-
-
-def _runs(column: Ragged | NDArray[Any], element: Element) -> Ragged:
-    if isinstance(column, Ragged):
-        return Ragged(column.offsets, np.asarray(column.values, element.dtype))
-    rows, each, *shape = column.shape
-    values = np.asarray(column, element.dtype).reshape(rows * each, *shape)
-    return Ragged(np.arange(rows + 1) * each, values)
 
 
 def _spread(positions: Positions, present: Mask | None) -> Positions:
