@@ -26,6 +26,9 @@ __all__ = ["BATCH", "DeleteLimits", "Deleter"]
 
 #: Objects that stores delete with one request.
 BATCH: Final = 1000
+#: A disk deletes one after the other. Threads that wait for it in turns get on all the same when
+#: others keep the machine busy.
+LOCAL_BATCH: Final = 100
 MAX_MESSAGES: Final = 10
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -90,13 +93,12 @@ class Deleter:
             Kind ``gc-deletes-failing``: too many requests failed in a row.
         """
         gone = np.zeros(count, np.bool_)
-        waiting = deque(
-            _Batch(start, min(start + BATCH, count)) for start in range(0, count, BATCH)
-        )
+        size = LOCAL_BATCH if self.storage.is_local else BATCH
+        waiting = deque(_Batch(start, min(start + size, count)) for start in range(0, count, size))
         running: dict[Future[StorageError | None], _Batch] = {}
-        is_serial = self.storage.is_local or in_order or self.limits.at_once == 1
+        is_serial = in_order or self.limits.at_once == 1
         threads: AbstractContextManager[ThreadPoolExecutor | None] = nullcontext()
-        if not is_serial and count > BATCH:
+        if not is_serial and count > size:
             threads = ThreadPoolExecutor(min(self.limits.at_once, MAX_THREADS), "icechunk-delete")
         with threads as pool:
             while waiting or running:
