@@ -22,13 +22,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINKED = [*DOCUMENTS, ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
 
 BLOCK = re.compile(
     r"^(?:<!--[ ](?P<mark>not[ ]run|file):[ ](?P<what>.+?)[ ]-->\n+)?"
     r"^```python\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL | re.VERBOSE,
 )
-LINK = re.compile(r"\]\((?P<target>[^)#]+)[^)]*\)")
+LINK = re.compile(r"\]\((?P<target>[^)#]*)(?:#(?P<section>[^)]*))?\)")
+HEADING = re.compile(r"^#+ +(?P<title>.+?) *$", re.MULTILINE)
 
 
 class Block(NamedTuple):
@@ -66,12 +68,23 @@ def test_python_blocks_run(document, tmp_path, monkeypatch):
     run(document)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("document", LINKED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document):
     for found in LINK.finditer(document.read_text()):
-        target = found["target"]
-        if not target.startswith(("http:", "https:")):
-            assert (document.parent / target).exists(), target
+        target, section = found["target"], found["section"]
+        if target.startswith(("http:", "https:")):
+            continue
+        place = document.parent / target if target else document
+        assert place.exists(), target
+        if section is not None:
+            assert section in sections_of(place), found[0]
+
+
+def sections_of(document):
+    """Names that links give the sections of a document, as renderers make them of its headings."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = (found["title"].lower() for found in HEADING.finditer(text))
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
 
 
 def test_code_blocks_have_a_language():

@@ -28,13 +28,6 @@ class Meter:
             self.now -= by
 
 
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.001)
-
-
 def test_threads_and_several_loops_share_one_bound():
     limit, meter = RequestLimit(3), Meter()
 
