@@ -16,7 +16,7 @@ from icechunk.errors import StorageError
 from icechunk.format.ids import encode_id
 from icechunk.format.repo_info import decode_repo_info, encode_repo_info
 from icechunk.format.snapshot_table import SnapshotTable
-from icechunk.ops.stats import reachable_snapshots
+from icechunk.ops.reachable import reachable_snapshots
 from icechunk.ops.verify import chunks as chunk_module
 from icechunk.storage.memory import MemoryStorage
 from icechunk.testing import CountingStorage

@@ -57,7 +57,8 @@ from icechunk.ops.inspect import (
 from icechunk.ops.limits import delete_limits, listings_at_once, positive, scan_limits
 from icechunk.ops.log import Update
 from icechunk.ops.migrate import Migration
-from icechunk.ops.stats import ScanLimits, chunk_storage
+from icechunk.ops.scan import ScanLimits
+from icechunk.ops.stats import chunk_storage
 from icechunk.ops.upgrade_plan import UpgradePlan
 from icechunk.ops.usage.by import by_array, by_ref, by_snapshot, difference
 from icechunk.ops.usage.freed import freed_by

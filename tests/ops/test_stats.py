@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from icechunk.errors import StorageError
 from icechunk.format.manifest_files import ManifestFile
 from icechunk.ops.distinct import DistinctKeys, NumberedKeys
-from icechunk.ops.stats import ScanLimits, batches, chunk_storage, reachable_snapshots
+from icechunk.ops.reachable import reachable_snapshots
+from icechunk.ops.scan import ScanLimits, batches
+from icechunk.ops.stats import chunk_storage
 from icechunk.stats import ChunkStorageStats
 
 sys.path.append(str(Path(__file__).parent))  # for the helper beside this file

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from icechunk.chunks import ChunkKind, ChunkTable
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.format.ids import encode_id
-from icechunk.ops.stats import ScanLimits, chunk_storage
+from icechunk.ops.scan import ScanLimits
+from icechunk.ops.stats import chunk_storage
 from icechunk.ops.usage.by import by_array, by_ref, by_snapshot, difference
 from icechunk.ops.usage.shares import GroupSets
 

@@ -28,7 +28,7 @@ from icechunk.ops.plan_parts import (
     ref_line,
     time,
 )
-from icechunk.ops.stats import reachable_snapshots
+from icechunk.ops.reachable import reachable_snapshots
 from icechunk.repo.state import RepoState
 from icechunk.repo.times import from_datetime, to_datetime
 

@@ -6,7 +6,7 @@ import operator
 
 from icechunk.assets.workers import MAX_THREADS
 from icechunk.ops.garbage.delete import DeleteLimits
-from icechunk.ops.stats import ScanLimits
+from icechunk.ops.scan import ScanLimits
 
 __all__ = ["delete_limits", "listings_at_once", "positive", "scan_limits"]
 

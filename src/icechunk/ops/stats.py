@@ -1,4 +1,4 @@
-"""How much storage the chunks of a repository take: find, plan, run.
+"""How much storage the chunks of a repository take.
 
 What counts are the snapshots that some branch or tag leads to. Their manifests are found from the
 snapshots' own lists, each manifest once, and read in batches that fit the memory allowed; of a
@@ -7,7 +7,7 @@ manifest only the keys and lengths of its chunks stay, until they are known to b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -19,42 +19,20 @@ from icechunk.assets.manager import AssetManager
 from icechunk.assets.workers import MAX_THREADS, Workers
 from icechunk.chunks import ChunkKind, ChunkTable
 from icechunk.chunks.ragged import RaggedBytes
-from icechunk.format.ids import OBJECT_ID_SIZE, ids_of_column, sortable
+from icechunk.format.ids import OBJECT_ID_SIZE, sortable
 from icechunk.format.manifest import Manifest
 from icechunk.format.manifest_files import ManifestFile, ManifestFiles
-from icechunk.format.snapshot_table import SnapshotTable
 from icechunk.ops.distinct import DistinctKeys, Keys
+from icechunk.ops.reachable import reachable_snapshots
+from icechunk.ops.scan import ScanLimits, batches
 from icechunk.repo.state import RepoState
 from icechunk.stats import ChunkStorageStats
 
-__all__ = [
-    "Contents",
-    "ScanLimits",
-    "batches",
-    "chunk_storage",
-    "contents_of",
-    "reachable_rows",
-    "reachable_snapshots",
-]
+__all__ = ["Contents", "chunk_storage", "contents_of"]
 
-#: Estimated memory of a manifest being read, beyond its file: payload and columns.
-BYTES_PER_REF: Final = 256
-BYTES_PER_FILE_BYTE: Final = 4
 DIGEST_SIZE: Final = 16
 
 _VIRTUAL_KEY: Final = np.dtype([("place", f"V{DIGEST_SIZE}"), ("offset", "u8"), ("length", "u8")])
-
-
-@dataclass(frozen=True, slots=True)
-class ScanLimits:
-    """What a scan over snapshots and manifests may take."""
-
-    snapshots_at_once: int = 50
-    manifests_at_once: int = 500
-    file_bytes: int = 512 * 2**20
-    """Bytes of manifest files in memory."""
-    decoded_bytes: int = 4 * 2**30
-    """Bytes of decoded manifests in memory, as estimated; a larger one is read on its own."""
 
 
 def chunk_storage(assets: AssetManager, info: RepoState, limits: ScanLimits) -> ChunkStorageStats:
@@ -81,45 +59,6 @@ def chunk_storage(assets: AssetManager, info: RepoState, limits: ScanLimits) -> 
             ):
                 count.add(contents)
     return count.stats
-
-
-def reachable_snapshots(info: RepoState) -> list[bytes]:
-    """List the snapshots that some branch or tag leads to, sorted by id."""
-    tips = {*info.branches.values(), *info.tags.values()}
-    table = info.snapshots.table_of(tips)
-    return ids_of_column(table.ids[reachable_rows(table, tips)])
-
-
-def reachable_rows(table: SnapshotTable, tips: Iterable[bytes]) -> npt.NDArray[np.bool_]:
-    """Tell which rows of a table of snapshots some tip leads to."""
-    seen = np.zeros(len(table), np.bool_)
-    for tip in tips:
-        for row in table.ancestry(tip):
-            if seen[row]:
-                break  # and so are all its ancestors
-            seen[row] = True
-    return seen
-
-
-def batches(files: Iterable[ManifestFile], limits: ScanLimits) -> Iterator[list[ManifestFile]]:
-    """Cut a list of manifests into batches that may be in memory together."""
-    batch: list[ManifestFile] = []
-    file_bytes = decoded_bytes = 0
-    for file in files:
-        decoded = BYTES_PER_FILE_BYTE * file.size_bytes + BYTES_PER_REF * file.num_chunk_refs
-        fits = (
-            len(batch) < limits.manifests_at_once
-            and file_bytes + file.size_bytes <= limits.file_bytes
-            and decoded_bytes + decoded <= limits.decoded_bytes
-        )
-        if batch and not fits:
-            yield batch
-            batch, file_bytes, decoded_bytes = [], 0, 0
-        batch.append(file)
-        file_bytes += file.size_bytes
-        decoded_bytes += decoded
-    if batch:
-        yield batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from icechunk.format.repo_info import RepoInfo
 from icechunk.format.snapshot_table import SnapshotTable
 from icechunk.ops.id_sets import SortedIds
 from icechunk.ops.inheritance import inherit, without
-from icechunk.ops.stats import reachable_rows
+from icechunk.ops.reachable import reachable_rows
 
 __all__ = ["Mask", "logs_of", "rows_to_keep", "state_with"]
 

@@ -11,7 +11,7 @@ from icechunk.format.manifest_files import ManifestFile
 from icechunk.ops.distinct import DistinctKeys
 from icechunk.ops.garbage.tell import Tell
 from icechunk.ops.id_sets import Ids, SortedIds
-from icechunk.ops.stats import ScanLimits, batches
+from icechunk.ops.scan import ScanLimits, batches
 
 __all__ = ["chunks_of", "ids_of", "manifests_of"]
 

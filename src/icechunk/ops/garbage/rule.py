@@ -8,7 +8,7 @@ from typing import Final
 
 from icechunk.assets.workers import MAX_THREADS
 from icechunk.ops.id_sets import SortedIds
-from icechunk.ops.stats import ScanLimits
+from icechunk.ops.scan import ScanLimits
 
 __all__ = ["MAX_IDS", "Bounds", "Limits", "Rule"]
 

@@ -16,14 +16,9 @@ from icechunk.format.manifest_files import ManifestFile, ManifestFiles
 from icechunk.format.nodes import NodeColumns
 from icechunk.format.snapshot_table import SnapshotTable
 from icechunk.ops.distinct import DistinctKeys
-from icechunk.ops.stats import (
-    Contents,
-    ScanLimits,
-    batches,
-    contents_of,
-    reachable_rows,
-    reachable_snapshots,
-)
+from icechunk.ops.reachable import reachable_rows, reachable_snapshots
+from icechunk.ops.scan import ScanLimits, batches
+from icechunk.ops.stats import Contents, contents_of
 from icechunk.ops.usage.tally import Bits, Tally, all_of, only
 from icechunk.repo.state import History, RepoState
 from icechunk.stats import StorageTable

@@ -14,7 +14,8 @@ from icechunk.format.snapshot_table import SnapshotTable
 from icechunk.ops.expiration_plan import ExpirationPlan
 from icechunk.ops.garbage.kept import logs_of
 from icechunk.ops.id_sets import SortedIds
-from icechunk.ops.stats import ScanLimits, reachable_rows
+from icechunk.ops.reachable import reachable_rows
+from icechunk.ops.scan import ScanLimits
 from icechunk.ops.usage.by import difference
 from icechunk.repo.state import RepoState
 from icechunk.stats import FreedStorage

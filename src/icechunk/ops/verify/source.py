@@ -29,7 +29,7 @@ from icechunk.format.layout import (
 )
 from icechunk.format.repo_info import RepoInfo, decode_repo_info
 from icechunk.format.snapshot import Snapshot
-from icechunk.ops.stats import reachable_snapshots
+from icechunk.ops.reachable import reachable_snapshots
 from icechunk.ops.verify.findings import Findings
 from icechunk.ops.verify.history import History, Recorded, Source, pointed_to_by
 from icechunk.ops.verify.inventory import take_inventory

@@ -19,7 +19,7 @@ from icechunk.format.layout import snapshot_key
 from icechunk.format.manifest import Manifest
 from icechunk.format.nodes import NodeTable
 from icechunk.format.snapshot import Snapshot, decode_snapshot
-from icechunk.ops.stats import ScanLimits
+from icechunk.ops.scan import ScanLimits
 from icechunk.ops.verify.findings import Findings
 from icechunk.ops.verify.history import Recorded, Source
 from icechunk.ops.verify.snapshots import repeats_a_path

@@ -11,7 +11,7 @@ from icechunk.errors import FormatError, IcechunkError, StorageError
 from icechunk.format.layout import manifest_key
 from icechunk.format.manifest import Manifest
 from icechunk.format.manifest_files import ManifestFile
-from icechunk.ops.stats import batches
+from icechunk.ops.scan import batches
 from icechunk.ops.verify.chunks import Owner
 from icechunk.ops.verify.claims import Claims, FileClaim, FileClaims
 from icechunk.ops.verify.manifests import (
