@@ -16,7 +16,7 @@ from icechunk.assets.settings import AssetSettings
 from icechunk.chunks import ChunkTable
 from icechunk.config import RepositoryConfig
 from icechunk.errors import ErrorKind, FormatError, StorageError, operation
-from icechunk.format.damage import Damage, damaged
+from icechunk.format.damage import require_id
 from icechunk.format.envelope import FileKind, wrap
 from icechunk.format.ids import encode_id
 from icechunk.format.layout import chunk_key, manifest_key, snapshot_key, transaction_key
@@ -116,7 +116,7 @@ class AssetManager:
         key = snapshot_key(snapshot_id)
         with operation("fetch_snapshot", snapshot_id=encode_id(snapshot_id)):
             head = decode_snapshot_head(self._get(key), key)
-            _check_id(key, head.id, snapshot_id)
+            require_id(key, head.id, snapshot_id)
         return head
 
     def snapshot_manifests(self, snapshot_id: bytes) -> SnapshotManifests:
@@ -127,7 +127,7 @@ class AssetManager:
         key = snapshot_key(snapshot_id)
         with operation("fetch_snapshot", snapshot_id=encode_id(snapshot_id)):
             manifests = decode_snapshot_manifests(self._get(key), key)
-            _check_id(key, manifests.id, snapshot_id)
+            require_id(key, manifests.id, snapshot_id)
         return manifests
 
     def manifest(self, manifest_id: bytes, size: int = 0, *, keep: bool = True) -> Manifest:
@@ -314,14 +314,14 @@ class AssetManager:
         key = snapshot_key(snapshot_id)
         with operation("fetch_snapshot", snapshot_id=encode_id(snapshot_id)):
             snapshot = decode_snapshot(self._get(key), key)
-            _check_id(key, snapshot.id, snapshot_id)
+            require_id(key, snapshot.id, snapshot_id)
         return snapshot
 
     def _fetch_manifest(self, manifest_id: bytes, size: int) -> Manifest:
         key = manifest_key(manifest_id)
         with operation("fetch_manifest", manifest_id=encode_id(manifest_id)):
             manifest = Manifest.decode(self._manifest_bytes(key, size), key)
-            _check_id(key, manifest.id, manifest_id)
+            require_id(key, manifest.id, manifest_id)
         return manifest
 
     def _manifest_bytes(self, key: str, size: int) -> bytes:
@@ -342,15 +342,6 @@ class AssetManager:
         key = transaction_key(snapshot_id)
         with operation("fetch_transaction_log", snapshot_id=encode_id(snapshot_id)):
             return decode_transaction_log(self._get(key), key, lazy=True)
-
-
-def _check_id(key: str, found: bytes, expected: bytes) -> None:
-    if found != expected:
-        raise damaged(
-            f"{key}: the file says it is {encode_id(found)}; it was copied or renamed by mistake",
-            Damage.ID_MISMATCH,
-            ErrorKind.INVALID_FILE_FORMAT,
-        )
 
 
 def _check_clock(key: str, stored_at: int, flushed_at: int) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 from icechunk.errors import ErrorKind, FormatError
+from icechunk.format.ids import encode_id
 
-__all__ = ["Damage", "damaged"]
+__all__ = ["Damage", "damaged", "require_id"]
 
 
 class Damage(StrEnum):
@@ -34,3 +35,13 @@ def damaged(
     error = FormatError(message, kind)
     error.damage = damage
     return error
+
+
+def require_id(key: str, found: bytes, expected: bytes) -> None:
+    """Raise FormatError when a file is another object than its key names."""
+    if found != expected:
+        raise damaged(
+            f"{key}: the file says it is {encode_id(found)}; it was copied or renamed by mistake",
+            Damage.ID_MISMATCH,
+            ErrorKind.INVALID_FILE_FORMAT,
+        )

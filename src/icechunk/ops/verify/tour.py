@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from icechunk.assets.manager import AssetManager
 from icechunk.errors import FormatError, IcechunkError, StorageError
-from icechunk.format.damage import Damage, damaged
+from icechunk.format.damage import Damage, damaged, require_id
 from icechunk.format.envelope import FileKind
-from icechunk.format.ids import encode_id
 from icechunk.format.layout import snapshot_key
 from icechunk.format.manifest import Manifest
 from icechunk.format.nodes import NodeTable
@@ -26,7 +25,7 @@ from icechunk.ops.verify.snapshots import repeats_a_path
 from icechunk.storage.base import Storage
 from icechunk.verification import Checked, FaultKind, FaultSeverity, VerifyProgress
 
-__all__ = ["Tour", "VerifyOptions", "Visited", "require_id"]
+__all__ = ["Tour", "VerifyOptions", "Visited"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +139,3 @@ class Tour:
             is_needed=recorded.is_needed,
             severity=severity,
         )
-
-
-def require_id(key: str, found: bytes, expected: bytes) -> None:
-    """Raise FormatError when a file is another object than its key names."""
-    if found != expected:
-        raise damaged(f"{key}: the file says it is {encode_id(found)}", Damage.ID_MISMATCH)

@@ -7,11 +7,12 @@ from typing import Final
 
 from icechunk.assets.workers import MAX_THREADS, Workers
 from icechunk.errors import FormatError, IcechunkError, StorageError
+from icechunk.format.damage import require_id
 from icechunk.format.envelope import FileKind
 from icechunk.format.layout import transaction_key
 from icechunk.format.transaction_log import decode_transaction_log
 from icechunk.ops.verify.logs import WORD, difference, net_change
-from icechunk.ops.verify.tour import Tour, Visited, require_id
+from icechunk.ops.verify.tour import Tour, Visited
 from icechunk.storage.base import ObjectNotFound
 from icechunk.verification import FaultKind, FaultSeverity
 
