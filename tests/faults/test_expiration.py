@@ -11,7 +11,7 @@ from icechunk import Repository, StorageError
 from icechunk.format.ids import decode_id
 from icechunk.format.layout import transaction_key
 from icechunk.format.repo_info import decode_repo_info
-from icechunk.ops.expiration import expired_state
+from icechunk.ops.expiration import Rule, find_expired, state_after
 from icechunk.testing import FaultyStorage
 
 FUTURE = datetime(2200, 1, 1, tzinfo=UTC)
@@ -131,5 +131,6 @@ def test_a_failing_expiration_leaves_old_or_new(copies, flags, after, sticky):
 
 def expected(repo, flags):
     """The shape that is to come, by the pure function."""
-    info = expired_state(repo._context.info(), 2**62, **flags)
+    before = repo._context.info()
+    info = state_after(before, find_expired(before, Rule(2**62, **flags)))
     return (list(info.snapshots), dict(info.branches), dict(info.tags), info.deleted_tags)
