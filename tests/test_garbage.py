@@ -760,6 +760,35 @@ class TestVersion1:
         assert repo.garbage_collect(FUTURE).snapshots_deleted == 4
         assert repo.verify(decode_chunks=True).is_clean
 
+    def test_others_expire_and_collect_between_any_two_requests(self, repo, storage):
+        """What is read of histories then is of two times; it is looked for once more."""
+        for row in range(2):
+            commit(repo, row)
+        tip = repo.lookup_branch("main")
+        for name in "abc":
+            repo.create_branch(name, tip)
+            commit(repo, 3, name)
+        objects, at, done = dict(storage._objects), 0, True
+
+        class Busy(StorageWrapper):
+            def _before(self, operation, key):
+                nonlocal left
+                if key.startswith("snapshots"):
+                    left -= 1
+                    if left == 0:
+                        other = Repository.open(storage)
+                        other.expire_snapshots(FUTURE)
+                        other.garbage_collect(FUTURE)
+
+        while done:
+            storage._objects.clear()
+            storage._objects.update(objects)
+            left, at = at + 1, at + 1
+            Repository.open(Busy(storage)).garbage_collect(FUTURE)
+            done = left <= 0
+            assert Repository.open(storage).verify().is_clean
+        assert at > 10
+
     def test_nothing_goes_while_a_parent_is_gone(self, messy, storage):
         parent = list(messy.ancestry(branch="main"))[1].id
         storage.delete([f"snapshots/{parent}"])

@@ -129,8 +129,9 @@ class FileHistory:
 
         with Workers(self._assets.storage.is_local, "icechunk-history") as workers:
             walks = workers.map(walk, sorted(set(tips)), WALKS_AT_ONCE)
-            rows = {row for walked in walks for row in walked}
-        return SnapshotTable.from_entries(self._entries[row] for row in rows)
+            ids = {self.id(row) for walked in walks for row in walked}
+        # Some may have been read anew by a later walk, with other parents: the last word counts.
+        return SnapshotTable.from_entries(self._entries[self.row(found)] for found in ids)
 
     def read_ahead(self, snapshot_ids: Sequence[bytes], at_once: int) -> None:
         """Read many files at once, which is quicker than one after the other.

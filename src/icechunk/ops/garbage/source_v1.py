@@ -12,7 +12,7 @@ Icechunk spec, "Spec version 1 differences".
 
 from __future__ import annotations
 
-from icechunk.errors import ErrorKind, RepositoryNotFoundError
+from icechunk.errors import ErrorKind, RepositoryNotFoundError, SnapshotNotFoundError
 from icechunk.format.ids import ids_of_column
 from icechunk.format.layout import SNAPSHOTS
 from icechunk.ops.census_v1 import take_census
@@ -25,6 +25,7 @@ from icechunk.ops.id_sets import SortedIds
 from icechunk.repo.context import RepoContext
 from icechunk.repo.entry_v1 import MAIN_KEY, EntryPointV1
 from icechunk.repo.preconditions import MAIN
+from icechunk.repo.state import History
 
 __all__ = ["RefsSource"]
 
@@ -35,7 +36,6 @@ class RefsSource:
     def __init__(self, context: RepoContext, entry: EntryPointV1) -> None:
         self._context = context
         self._entry = entry
-        self._tips: set[bytes] = set()
 
     def look(self, rule: Rule) -> Stays:
         """Read all refs, and follow parents through the files.
@@ -51,9 +51,7 @@ class RefsSource:
         StorageError, FormatError
             One cannot be read.
         """
-        self._tips = self._pointed_to()
-        history = as_stored(self._context).snapshots
-        reachable = set(ids_of_column(history.table_of(self._tips).ids))
+        history, reachable = self._reachable()
         young = young_ids(self._context.storage, SNAPSHOTS, rule.older_than_us)
         for snapshot_id in ids_of_column(young):
             if snapshot_id not in reachable:
@@ -62,8 +60,20 @@ class RefsSource:
         return Stays(kept, kept, (), None)
 
     def has_lost_some(self) -> bool:
-        """Whether refs have been moved or deleted, so that what they led to may be gone."""
-        return not self._tips <= self._pointed_to()
+        """Say yes: histories may have been shortened and collected, of which refs tell nothing."""
+        return True
+
+    def _reachable(self) -> tuple[History, set[bytes]]:
+        """Follow the refs; from the start if something that they led to is gone meanwhile."""
+        for last in (False, False, True):
+            tips = self._pointed_to()
+            history = as_stored(self._context).snapshots
+            try:
+                return history, set(ids_of_column(history.table_of(tips).ids))
+            except SnapshotNotFoundError:
+                if last:
+                    raise
+        raise AssertionError("unreachable")
 
     def _pointed_to(self) -> set[bytes]:
         census = take_census(self._context.storage)
