@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -79,11 +80,19 @@ def test_more_and_more_at_once():
 
 
 def test_a_store_that_asks_for_patience():
-    storage = Distant(lambda number, keys: throttled() if number % 3 == 0 else None)
+    """It refuses every third batch the first time, and every ninth the second time, too."""
+    asked = Counter()
+
+    def refuse(number, keys):
+        asked[keys[0]] += 1
+        batch = int(keys[0][-3:]) // 4
+        is_refused = batch % (3 if asked[keys[0]] == 1 else 9) == 0 and asked[keys[0]] <= 2
+        return throttled() if is_refused else None
+
     pauses = []
-    deleter, gone = run(storage, pauses=pauses, failures_in_a_row=3)
+    deleter, gone = run(Distant(refuse), pauses=pauses, failures_in_a_row=3)
     assert gone.all()
-    assert deleter.throttled_batches == len(pauses) == storage.requests - 50
+    assert deleter.throttled_batches == len(pauses) == 17 + 6
     assert not deleter.messages
 
 
