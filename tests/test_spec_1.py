@@ -19,7 +19,13 @@ from icechunk import (
     VersionSelection,
     VirtualChunkSpec,
 )
-from icechunk.errors import FormatError, InvalidInputError, SnapshotNotFoundError
+from icechunk.errors import (
+    ErrorKind,
+    FormatError,
+    InvalidInputError,
+    SessionStateError,
+    SnapshotNotFoundError,
+)
 from icechunk.format.envelope import HEADER_SIZE, FileKind, read_header
 from icechunk.format.snapshot import decode_snapshot
 from icechunk.storage.local import LocalStorage
@@ -159,6 +165,24 @@ def test_rebase_onto_a_branch_that_was_reset(filled):
     assert messages(filled) == ["slow", "instead", "filled"]
     assert values(filled)["x/c/0"] == bytes(2)
     assert values(filled, snapshot_id=left)["x/c/0"] == b"aa"
+
+
+def test_rebase_over_what_has_expired(filled, storage):
+    """Nobody can tell any more what others have changed: nothing of it may be overwritten."""
+    slow = Repository.open(storage).writable_session("main")
+    put(slow, "x/c/0", b"ss")
+    for name, value in (("x/c/0", b"aa"), ("x/c/1", b"bb")):
+        session = filled.writable_session("main")
+        put(session, name, value)
+        last = session.commit(value.decode())
+    other = Repository.open(storage)
+    assert other.expire_snapshots(other.lookup_snapshot(last).written_at)
+    with pytest.raises(SessionStateError) as caught:
+        slow.commit("slow", rebase_with=ConflictDetector())
+    assert caught.value.kind == ErrorKind.REBASE_TX_LOG_PRUNED
+    assert values(filled)["x/c/0"] == b"aa"
+    with pytest.raises(SessionStateError, match="expired"):
+        slow.rebase(ConflictDetector())
 
 
 def test_forks(filled):

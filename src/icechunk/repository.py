@@ -1088,8 +1088,9 @@ class Repository(Shown):
         nothing has expired. Its outcome is computed within milliseconds even for 10,000 snapshots.
 
         In spec version 1 all snapshots of all histories are read, and some files written anew.
-        Then refs are deleted one by one. Differences and rebases over expired snapshots miss what
-        these changed, and among the released snapshots may be some that a ref is still at.
+        Then refs are deleted one by one. Differences over expired snapshots miss what these
+        changed, sessions from before them cannot be rebased, and among the released snapshots may
+        be some that a ref is still at.
 
         See Also
         --------

@@ -60,7 +60,8 @@ def rebase(workspace: Workspace, branch: str, solver: ConflictSolver) -> None:
         base now.
     SessionStateError
         Kind ``rebase-tx-log-pruned``: the transaction log of a commit is gone; the commits before
-        it are dealt with.
+        it are dealt with. Or, in spec version 1, the history may have been shortened since the
+        session began; then nothing has changed.
     NodeNotFoundError, SessionStateError
         A node that is to be moved is gone, or the group it is to be moved into. Or the branch was
         reset to a history without the nodes that were edited; then nothing has changed.
@@ -80,6 +81,14 @@ def rebase(workspace: Workspace, branch: str, solver: ConflictSolver) -> None:
         finally:
             progress.apply()
         return
+    if unseen.parted_at_root and workspace.context.spec_version == 1:
+        raise SessionStateError(
+            f"cannot rebase: branch `{branch}` has no snapshot in common with the session but the"
+            " first one of the repository. Perhaps what was in between has expired, and in spec"
+            " version 1 nobody can tell then what that changed; open a new session and make the"
+            " changes again",
+            ErrorKind.REBASE_TX_LOG_PRUNED,
+        )
     # The branch was reset, or its tip amended: our base is not part of its history, and neither
     # is anything between. So it is all or nothing.
     progress.solve(unseen.commits, solver)

@@ -91,6 +91,9 @@ class Unseen(NamedTuple):
     """Oldest first."""
     is_continuation: bool
     """Whether they all come after that snapshot; else it is not part of the history any more."""
+    parted_at_root: bool = False
+    """Whether two histories have nothing in common but their root, or not even that. So it looks,
+    too, when one was shortened and nothing has kept the logs."""
 
 
 def commits_since(info: RepoState, base: bytes, tip: bytes) -> Unseen:
@@ -121,4 +124,5 @@ def commits_since(info: RepoState, base: bytes, tip: bytes) -> Unseen:
         commits.append(LoggedSnapshot(table.id(row), pruned))
     seen = set(table.ancestry(base)) if base_row >= 0 else set()
     fork = next((number for number, row in enumerate(rows) if row in seen), len(rows))
-    return Unseen(commits[:fork][::-1], False)
+    at_root = fork == len(rows) or table.parent_id(rows[fork]) is None
+    return Unseen(commits[:fork][::-1], False, at_root)
