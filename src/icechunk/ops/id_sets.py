@@ -6,13 +6,13 @@ that share those bytes are compared whole. No Python object per id.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from icechunk.format.ids import OBJECT_ID_SIZE, id_column, sortable
+from icechunk.format.ids import OBJECT_ID_SIZE, decode_ids, id_column, sortable
 
 __all__ = ["GrowingIds", "Ids", "Rows", "SortedIds", "no_ids"]
 
@@ -109,6 +109,11 @@ class SortedIds:
     def has(self, ids: Ids) -> npt.NDArray[np.bool_]:
         """Tell of each of a ``(k, 12)`` column of ids whether it is here."""
         return self.locate(ids) >= 0
+
+    def has_named(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Tell of each name whether it is the text of an id that is here."""
+        ids, is_id = decode_ids(names, OBJECT_ID_SIZE)
+        return is_id & self.has(ids)
 
     def first(self, count: int) -> tuple[SortedIds, int]:
         """Keep about `count` of them, the smallest, and return where the others begin.

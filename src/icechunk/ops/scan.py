@@ -1,14 +1,19 @@
-"""What a scan over snapshots and manifests may take, and manifests in batches that keep to it."""
+"""What a scan over snapshots and manifests may take, and reading manifests within that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
-from icechunk.format.manifest_files import ManifestFile
+from icechunk.assets.workers import MAX_THREADS, Workers
+from icechunk.format.ids import sortable
+from icechunk.format.manifest_files import ManifestFile, ManifestFiles
+from icechunk.ops.distinct import DistinctKeys
 
-__all__ = ["ScanLimits", "batches"]
+__all__ = ["DistinctManifests", "ScanLimits", "batches", "read_manifests"]
+
+T = TypeVar("T")
 
 #: Estimated memory of a manifest being read, beyond its file: payload and columns.
 BYTES_PER_REF: Final = 256
@@ -25,6 +30,18 @@ class ScanLimits:
     """Bytes of manifest files in memory."""
     decoded_bytes: int = 4 * 2**30
     """Bytes of decoded manifests in memory, as estimated; a larger one is read on its own."""
+
+
+class DistinctManifests:
+    """Manifests of several snapshots, each once."""
+
+    def __init__(self) -> None:
+        self._seen = DistinctKeys()
+        self.files: list[ManifestFile] = []
+
+    def add(self, files: ManifestFiles) -> None:
+        """Add those of a snapshot; most are there already, and only new ones become objects."""
+        self.files += [files[row] for row in self._seen.add(sortable(files.ids)).tolist()]
 
 
 def batches(files: Iterable[ManifestFile], limits: ScanLimits) -> Iterator[list[ManifestFile]]:
@@ -46,3 +63,27 @@ def batches(files: Iterable[ManifestFile], limits: ScanLimits) -> Iterator[list[
         decoded_bytes += decoded
     if batch:
         yield batch
+
+
+def read_manifests(
+    workers: Workers,
+    files: Iterable[ManifestFile],
+    limits: ScanLimits,
+    read: Callable[[ManifestFile], T],
+) -> Iterator[tuple[ManifestFile, T]]:
+    """Yield manifests, each with what was read of it, in order.
+
+    Parameters
+    ----------
+    workers
+        Who read.
+    files
+        The manifests.
+    limits
+        What may be under way, or in memory, together.
+    read
+        Reads one; what it raises is raised here.
+    """
+    at_once = min(limits.manifests_at_once, MAX_THREADS)
+    for batch in batches(files, limits):
+        yield from zip(batch, workers.map(read, batch, at_once), strict=True)

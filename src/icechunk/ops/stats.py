@@ -7,7 +7,6 @@ manifest only the keys and lengths of its chunks stay, until they are known to b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -21,10 +20,9 @@ from icechunk.chunks import ChunkKind, ChunkTable
 from icechunk.chunks.ragged import RaggedBytes
 from icechunk.format.ids import OBJECT_ID_SIZE, sortable
 from icechunk.format.manifest import Manifest
-from icechunk.format.manifest_files import ManifestFile, ManifestFiles
 from icechunk.ops.distinct import DistinctKeys, Keys
 from icechunk.ops.reachable import reachable_snapshots
-from icechunk.ops.scan import ScanLimits, batches
+from icechunk.ops.scan import DistinctManifests, ScanLimits, read_manifests
 from icechunk.repo.state import RepoState
 from icechunk.stats import ChunkStorageStats
 
@@ -49,15 +47,17 @@ def chunk_storage(assets: AssetManager, info: RepoState, limits: ScanLimits) -> 
             reachable_snapshots(info),
             min(limits.snapshots_at_once, MAX_THREADS),
         )
-        files = _united(found)
+        manifests = DistinctManifests()
+        for files in found:
+            manifests.add(files)
         count = _Count()
-        for batch in batches(files, limits):
-            for contents in workers.map(
-                lambda file: contents_of(assets.manifest(file.id, file.size_bytes, keep=False)),
-                batch,
-                min(limits.manifests_at_once, MAX_THREADS),
-            ):
-                count.add(contents)
+        for _, contents in read_manifests(
+            workers,
+            manifests.files,
+            limits,
+            lambda file: contents_of(assets.manifest(file.id, file.size_bytes, keep=False)),
+        ):
+            count.add(contents)
     return count.stats
 
 
@@ -137,10 +137,3 @@ class _Count:
 
 def _new_bytes(seen: DistinctKeys, keys: Keys, lengths: npt.NDArray[np.uint64]) -> int:
     return int(lengths[seen.add(keys)].sum(dtype=np.uint64))
-
-
-def _united(found: Iterator[ManifestFiles]) -> list[ManifestFile]:
-    """Every manifest of the snapshots once."""
-    seen = DistinctKeys()
-    # Snapshots share most of their manifests, so only what is new is made into objects.
-    return [files[row] for files in found for row in seen.add(sortable(files.ids)).tolist()]

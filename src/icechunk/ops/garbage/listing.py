@@ -105,12 +105,7 @@ def is_young(storage: Storage, folder: str, ids: Ids, older_than_us: int) -> Mas
     asked = SortedIds.of(ids)
     deadline_us = _deadline(storage, older_than_us)
 
-    def is_wanted(names: Sequence[str]) -> list[bool]:
-        listed, is_id = decode_ids(names, OBJECT_ID_SIZE)
-        found: list[bool] = (is_id & asked.has(listed)).tolist()
-        return found
-
-    for batch in storage.list_where(folder, is_wanted):
+    for batch in storage.list_where(folder, lambda names: asked.has_named(names).tolist()):
         found = _columns(folder, batch)
         found = found.keep(found.modified_us < deadline_us)
         old |= SortedIds.of(found.id_bytes).has(ids)

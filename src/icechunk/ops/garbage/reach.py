@@ -11,7 +11,7 @@ from icechunk.format.manifest_files import ManifestFile
 from icechunk.ops.distinct import DistinctKeys
 from icechunk.ops.garbage.tell import Tell
 from icechunk.ops.id_sets import Ids, SortedIds
-from icechunk.ops.scan import ScanLimits, batches
+from icechunk.ops.scan import ScanLimits, read_manifests
 
 __all__ = ["chunks_of", "ids_of", "manifests_of"]
 
@@ -64,17 +64,15 @@ def chunks_of(
     StorageError, FormatError
         A manifest cannot be read: its chunks cannot be told from garbage.
     """
-    done = 0
-    at_once = min(limits.manifests_at_once, MAX_THREADS)
-    for batch in batches(files, limits):
-        for ids in workers.map(
-            lambda file: assets.manifest(file.id, file.size_bytes, keep=False).native_ids(),
-            batch,
-            at_once,
-        ):
-            done += 1
-            yield ids
-            tell("manifests", done, len(files))
+    found = read_manifests(
+        workers,
+        files,
+        limits,
+        lambda file: assets.manifest(file.id, file.size_bytes, keep=False).native_ids(),
+    )
+    for done, (_, ids) in enumerate(found, 1):
+        yield ids
+        tell("manifests", done, len(files))
 
 
 def ids_of(files: Sequence[ManifestFile]) -> SortedIds:

@@ -17,7 +17,7 @@ from icechunk.format.nodes import NodeColumns
 from icechunk.format.snapshot_table import SnapshotTable
 from icechunk.ops.distinct import DistinctKeys
 from icechunk.ops.reachable import reachable_rows, reachable_snapshots
-from icechunk.ops.scan import ScanLimits, batches
+from icechunk.ops.scan import DistinctManifests, ScanLimits, read_manifests
 from icechunk.ops.stats import Contents, contents_of
 from icechunk.ops.usage.tally import Bits, Tally, all_of, only
 from icechunk.repo.state import History, RepoState
@@ -61,7 +61,7 @@ def difference(
     with Workers(assets.storage.is_local, "icechunk-usage") as workers:
         scan = _Scan(assets, workers, limits)
         arrays = _Arrays()
-        wanted, counted = _Distinct(), _Distinct()
+        wanted, counted = DistinctManifests(), DistinctManifests()
         for files, nodes in scan.snapshots(_newest_first(state.snapshots, snapshots)):
             arrays.see(nodes)
             wanted.add(files)
@@ -149,7 +149,7 @@ def _by_groups(
     """Tally what snapshots refer to, each of which belongs to some groups."""
     with Workers(assets.storage.is_local, "icechunk-usage") as workers:
         scan = _Scan(assets, workers, limits)
-        seen = _Distinct()
+        seen = DistinctManifests()
         groups: dict[bytes, int] = {}
         for mask, (files, _) in zip(masks, scan.snapshots(snapshots), strict=True):
             seen.add(files)
@@ -223,20 +223,7 @@ class _Scan:
         def read(file: ManifestFile) -> list[Contents]:
             return contents_of(self._assets.manifest(file.id, file.size_bytes, keep=False))
 
-        at_once = min(self._limits.manifests_at_once, MAX_THREADS)
-        for batch in batches(files, self._limits):
-            yield from zip(batch, self._workers.map(read, batch, at_once), strict=True)
-
-
-class _Distinct:
-    """Manifests of several snapshots, each once."""
-
-    def __init__(self) -> None:
-        self._seen = DistinctKeys()
-        self.files: list[ManifestFile] = []
-
-    def add(self, files: ManifestFiles) -> None:
-        self.files += [files[row] for row in self._seen.add(sortable(files.ids)).tolist()]
+        return read_manifests(self._workers, files, self._limits, read)
 
 
 class _Arrays:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
 from icechunk.assets.manager import AssetManager
-from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, decode_ids, encode_ids, ids_of_column
+from icechunk.format.ids import OBJECT_ID_SIZE, decode_id, encode_ids, ids_of_column
 from icechunk.format.layout import SNAPSHOTS, TRANSACTIONS
 from icechunk.format.snapshot_table import SnapshotTable
 from icechunk.ops.expiration_plan import ExpirationPlan
@@ -80,17 +78,10 @@ def _stored(storage: Storage, folder: str, ids: SortedIds) -> tuple[int, int]:
     """List some objects of a folder: how many there are, and their bytes."""
     count = size = 0
     if len(ids):
-        for batch in storage.list_where(folder, lambda names: _named(names, ids)):
+        for batch in storage.list_where(folder, lambda names: ids.has_named(names).tolist()):
             count += len(batch)
             size += sum(info.size for info in batch)
     return count, size
-
-
-def _named(names: Sequence[str], ids: SortedIds) -> list[bool]:
-    """Tell which names are those of some ids."""
-    found, is_id = decode_ids(names, OBJECT_ID_SIZE)
-    named: list[bool] = (is_id & ids.has(found)).tolist()
-    return named
 
 
 def _id(text: str) -> bytes:

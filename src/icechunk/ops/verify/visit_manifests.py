@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from icechunk.assets.workers import MAX_THREADS, Workers
+from icechunk.assets.workers import Workers
 from icechunk.chunks import ChunkTable
 from icechunk.errors import FormatError, IcechunkError, StorageError
 from icechunk.format.layout import manifest_key
 from icechunk.format.manifest import Manifest
 from icechunk.format.manifest_files import ManifestFile
-from icechunk.ops.scan import batches
+from icechunk.ops.scan import read_manifests
 from icechunk.ops.verify.chunks import Owner
 from icechunk.ops.verify.claims import Claims, FileClaim, FileClaims
 from icechunk.ops.verify.manifests import (
@@ -42,17 +42,17 @@ def visit_manifests(
     """Check every manifest that snapshots refer to, and hand its references on to `chunks`."""
     records: dict[bytes, list[FileClaim]] = {}
     limits = tour.options.limits
-    at_once = min(limits.manifests_at_once, MAX_THREADS)
-    for batch in batches(_files(files, records), limits):
-        opened = workers.map(lambda file: _open(tour, file.id), batch, at_once)
-        for file, found in zip(batch, opened, strict=True):
-            record = records.pop(file.id)
-            if isinstance(found, IcechunkError):
-                _unreadable(tour, claims, record, found)
-            else:
-                _check(tour, claims, record, found, chunks, workers)
-            tour.count["manifests"] += 1
-            tour.tell("manifests", tour.count["manifests"])
+    opened = read_manifests(
+        workers, _files(files, records), limits, lambda file: _open(tour, file.id)
+    )
+    for file, found in opened:
+        record = records.pop(file.id)
+        if isinstance(found, IcechunkError):
+            _unreadable(tour, claims, record, found)
+        else:
+            _check(tour, claims, record, found, chunks, workers)
+        tour.count["manifests"] += 1
+        tour.tell("manifests", tour.count["manifests"])
 
 
 def _files(files: FileClaims, records: dict[bytes, list[FileClaim]]) -> Iterator[ManifestFile]:
